@@ -1,0 +1,1 @@
+"""The campaign: the loop that joins lab, ledger, runner, researchers and judge."""

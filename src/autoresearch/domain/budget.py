@@ -1,0 +1,27 @@
+"""When a campaign stops: experiments, hours, money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a campaign may use; None means no limit."""
+
+    experiments: int | None = None
+    """Experiments of the whole campaign, the baseline not counted."""
+    hours: float | None = None
+    """Hours of this session, measured from its start."""
+    cost_usd: float | None = None
+    """What all proposals of the campaign may cost together."""
+
+    def exhausted(self, *, experiments: int, hours: float, cost_usd: float) -> str | None:
+        """The sentence that says which limit is reached, or None while there is room."""
+        if self.experiments is not None and experiments >= self.experiments:
+            return f"all {self.experiments} experiments are done"
+        if self.hours is not None and hours >= self.hours:
+            return f"the {self.hours:g} h of this session are over"
+        if self.cost_usd is not None and cost_usd >= self.cost_usd:
+            return f"proposals have cost ${cost_usd:.2f} of the ${self.cost_usd:.2f} allowed"
+        return None

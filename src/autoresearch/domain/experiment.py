@@ -1,0 +1,93 @@
+"""One proposal under test, frozen as the ledger remembers it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from autoresearch.domain.proposal import Kind, Proposal
+from autoresearch.domain.run import Outcome, RunRequest, RunResult
+from autoresearch.domain.verdict import Sample, Verdict
+
+
+class Stage(StrEnum):
+    """How far an experiment has come. It only ever moves forward."""
+
+    PROPOSING = "proposing"
+    """A researcher is at work in the worktree; nothing is committed yet."""
+    PROPOSED = "proposed"
+    """The change is a commit, reachable by its own ref, and waits for runs or for the judge."""
+    DECIDED = "decided"
+    """The verdict stands. Git may still have to follow it."""
+    SETTLED = "settled"
+    """Git and the exports agree with the verdict."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the ledger holds it: the intent always, the result once there is one."""
+
+    request: RunRequest
+    slot: str
+    result: RunResult | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of history. A live change goes through the ledger, which returns a new record."""
+
+    campaign: str
+    number: int
+    """0 is the baseline."""
+    researcher: str
+    parent: str
+    """The commit that the change was written against, or was last rebased on."""
+    stage: Stage = Stage.PROPOSING
+    commit: str | None = None
+    proposal: Proposal = field(default_factory=lambda: Proposal(hypothesis=""))
+    verdict: Verdict | None = None
+    reason: str = ""
+    evidence: dict[str, float | int | str] = field(default_factory=dict)
+    lines_added: int = 0
+    lines_removed: int = 0
+    constants: dict[str, object] = field(default_factory=dict)
+    """Upper-case constants of the editable files at `commit`, found by machine."""
+    plan_drift: str = ""
+    """How the real diff departs from the declared plan; empty when it does not."""
+    revisions: tuple[str, ...] = ()
+    """Earlier commits of the same idea, each replaced by a rebase onto a newer incumbent."""
+    created_at: float = 0.0
+    decided_at: float | None = None
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the untouched lab."""
+        return self.proposal.kind is Kind.BASELINE
+
+    @property
+    def sample(self) -> Sample:
+        """The metric values of the present commit; runs of earlier revisions do not count."""
+        return Sample(
+            tuple(
+                run.result.metric
+                for run in self.runs
+                if run.result and run.result.metric is not None and run.request.commit == self.commit
+            )
+        )
+
+    @property
+    def score(self) -> float | None:
+        """The mean of the sample, or None before the first value."""
+        sample = self.sample
+        return sample.mean if sample.count else None
+
+    @property
+    def failure(self) -> RunResult | None:
+        """The first run of the present commit that ended without a metric for a reason of its own."""
+        for run in self.runs:
+            result = run.result
+            if result and run.request.commit == self.commit and not result.outcome.is_repeatable:
+                if result.outcome is not Outcome.FINISHED:
+                    return result
+        return None

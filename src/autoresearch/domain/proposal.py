@@ -1,0 +1,40 @@
+"""What a researcher hands in: a change, and the plan it declared for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What sort of change a proposal declares itself to be."""
+
+    BASELINE = "baseline"
+    TUNE = "tune"
+    """Constants only."""
+    ARCHITECTURE = "architecture"
+    OPTIMISER = "optimiser"
+    DATA = "data"
+    SIMPLIFY = "simplify"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A declared plan; the edits themselves stand in the worktree that the researcher was given.
+
+    Prose drifts from code (a published log described a width that its diff never had), so the plan is
+    kept beside the diff and never instead of it.
+    """
+
+    hypothesis: str
+    """One sentence: what is changed and why it should help."""
+    kind: Kind = Kind.OTHER
+    touches: tuple[str, ...] = ()
+    """Names of constants, functions or files that the change means to touch."""
+    expected_effect: float | None = None
+    """Expected gain in the metric's unit; positive means better, None when the researcher did not say."""
+    cost_usd: float | None = None
+    """What the proposal cost to make; None when unknown, never 0 for "unknown"."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """Anything else that the researcher wants remembered, bounded text only."""

@@ -1,0 +1,83 @@
+"""What the judge is shown, what it may answer, and what is written down for good."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from autoresearch.domain.metric import Metric
+
+
+class Verdict(StrEnum):
+    """The original's three words."""
+
+    KEEP = "keep"
+    DISCARD = "discard"
+    CRASH = "crash"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Metric values of one commit under fresh seeds, in the order they were measured."""
+
+    values: tuple[float, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many runs stand behind the mean."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """Arithmetic mean in the metric's unit.
+
+        Raises:
+            ValueError: There is no value yet.
+        """
+        if not self.values:
+            raise ValueError("an empty sample has no mean")
+        return math.fsum(self.values) / len(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation (n - 1), or None below two values."""
+        if len(self.values) < 2:
+            return None
+        mean = self.mean
+        return math.sqrt(math.fsum((v - mean) ** 2 for v in self.values) / (len(self.values) - 1))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One candidate before the judge: its runs, and those of the incumbent it wants to replace."""
+
+    metric: Metric
+    candidate: Sample
+    incumbent: Sample
+    noise: float | None = None
+    """Standard deviation of identical runs under different seeds, as measured so far; None when unknown."""
+    lines_added: int = 0
+    lines_removed: int = 0
+
+
+class Action(StrEnum):
+    """What the judge may ask for."""
+
+    KEEP = "keep"
+    DISCARD = "discard"
+    RUN_CANDIDATE = "run_candidate"
+    """One more run of the candidate under the next seed."""
+    RUN_INCUMBENT = "run_incumbent"
+    """One more run of the incumbent under its next seed; the case comes back afterwards."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The judge's answer, with the numbers it rests on."""
+
+    action: Action
+    reason: str
+    """One sentence for a person."""
+    evidence: dict[str, float | int | str] = field(default_factory=dict)
+    """Gain, scores and whatever else the rule computed, in the metric's unit."""

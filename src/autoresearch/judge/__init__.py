@@ -1,0 +1,1 @@
+"""The judge: pure rules from evidence to verdict, or to one more run."""

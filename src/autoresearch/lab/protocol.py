@@ -1,0 +1,89 @@
+"""What a campaign needs of a lab's repository."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Change:
+    """A researcher's edits as a commit, measured by machine."""
+
+    commit: str
+    files: tuple[str, ...]
+    lines_added: int
+    lines_removed: int
+    constants: dict[str, object] = field(default_factory=dict)
+    """All upper-case constants of the editable files at `commit`."""
+    changed_constants: tuple[str, ...] = ()
+    """Names whose value differs from the parent's."""
+    is_constants_only: bool = False
+    """Whether nothing but constant values differs from the parent."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Edits that cannot become an experiment, in one sentence for the researcher and the ledger."""
+
+    reason: str
+    commit: str | None = None
+    """Where the refused edits stand all the same, since every attempt stays reachable."""
+
+
+class Workspace(Protocol):
+    """The lab's repository, seen by one campaign.
+
+    **Safety.** The user's branch, index and working tree are never touched. Every commit that this makes is
+    reachable by a ref before the call returns.
+
+    **Idempotence.** Each call may be repeated after a kill at any moment and then has the same effect.
+    """
+
+    @property
+    def base(self) -> str:
+        """The commit that the campaign started from."""
+        ...
+
+    @property
+    def tip(self) -> str:
+        """The commit that the campaign's branch points at."""
+        ...
+
+    def open(self, number: int, parent: str) -> Path:
+        """Give experiment `number` a clean worktree at `parent` and return its path."""
+        ...
+
+    def commit(self, number: int, parent: str, message: str) -> Change | Refusal:
+        """Turn the worktree's edits into a commit under the experiment's own ref; the guard stands here."""
+        ...
+
+    def inspect(self, commit: str, parent: str) -> Change:
+        """Measure a commit against its parent."""
+        ...
+
+    def rebase(self, number: int, commit: str, onto: str) -> Change | Refusal:
+        """Carry a commit over to a new parent by three-way merge, or refuse on conflict."""
+        ...
+
+    def close(self, number: int) -> None:
+        """Remove the experiment's worktree; its commits stay."""
+        ...
+
+    def keep(self, commit: str) -> None:
+        """Fast-forward the campaign's branch to `commit`.
+
+        Raises:
+            LabError: The branch has moved to somewhere that `commit` does not descend from.
+        """
+        ...
+
+    def salvage(self, number: int, parent: str) -> str | None:
+        """Commit whatever an interrupted researcher left, unguarded, under the experiment's ref; None if nothing."""
+        ...
+
+    def sweep(self, live: Iterable[int]) -> list[str]:
+        """Remove worktrees of all experiments but `live` and git's own stale locks; one sentence for each thing done."""
+        ...

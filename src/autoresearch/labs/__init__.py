@@ -1,0 +1,1 @@
+"""Ready-made labs, copied by `autoresearch init`."""

@@ -1,0 +1,1 @@
+"""The ledger: the durable record of every campaign."""

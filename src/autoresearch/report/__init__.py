@@ -1,0 +1,1 @@
+"""Reports: what a campaign learnt, for people."""

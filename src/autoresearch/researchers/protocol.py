@@ -1,0 +1,72 @@
+"""What a researcher is told, and what it may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.metric import Metric
+from autoresearch.domain.proposal import Proposal
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a researcher is told. It edits the files in `worktree`; everything else is to be read."""
+
+    campaign: str
+    number: int
+    """The number of the experiment to be."""
+    seed: int
+    """Randomness of this proposal: the same brief and seed give the same built-in proposal."""
+    worktree: Path
+    """A clean checkout of the parent, the researcher's to edit."""
+    editable: tuple[str, ...]
+    """Paths or glob patterns, relative to the worktree; edits elsewhere are refused."""
+    metric: Metric
+    budget_seconds: float
+    parent: str
+    """The commit in the worktree: the incumbent of this moment."""
+    program: str = ""
+    """The human's research directions."""
+    incumbent: Experiment | None = None
+    """The best kept experiment; None until the baseline is measured."""
+    noise: float | None = None
+    """Standard deviation of identical runs under different seeds, in the metric's unit."""
+    history: Sequence[Experiment] = ()
+    """Every settled experiment, oldest first. A live view: read it, do not keep it."""
+    in_flight: tuple[Experiment, ...] = ()
+    """Proposed or running now: ideas not to repeat."""
+    hardware: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NoProposal:
+    """The researcher handed in nothing usable; this is data for the ledger, not an error."""
+
+    reason: str
+    cost_usd: float | None = None
+    interrupted: bool = False
+    """It was stopped by us, so it does not count against the researcher."""
+
+
+class Researcher(Protocol):
+    """Whoever proposes.
+
+    **Thread safety.** One call at a time per researcher; `stop` may come from any thread.
+    """
+
+    @property
+    def name(self) -> str:
+        """Who it is, in the ledger and in reports."""
+        ...
+
+    def propose(self, brief: Brief) -> Proposal | NoProposal:
+        """Edit the worktree and declare the plan; blocks as long as it takes, bounded by the researcher's own time-out."""
+        ...
+
+    def stop(self) -> None:
+        """End a `propose` that is under way; it answers with an interrupted `NoProposal`."""
+        ...

@@ -1,0 +1,1 @@
+"""The runner: one run on one slot, from request to outcome."""
