@@ -243,7 +243,9 @@ def _written(value: ConstantValue, old: Constant) -> str:
         return repr(value)
     if isinstance(value, str):
         return _string_written(value, old.text)
-    if isinstance(value, float) or isinstance(old.value, float):
+    if isinstance(value, float):
+        return _float_written(value, old.text)
+    if isinstance(old.value, float) and abs(value) <= 2**53:  # beyond that, a float is not every int
         return _float_written(float(value), old.text)
     return _int_written(value, old.text)
 
