@@ -1,0 +1,1110 @@
+"""Data, tokenizer, batches and the metric: everything in this lab that a researcher may not touch.
+
+Run once, before any training (nothing to download with the default dataset):
+
+    python prepare.py                                   # the Python standard library's own source
+    python prepare.py --dataset climbmix --shards 40    # from the Hugging Face hub, resumable
+    python prepare.py --dataset path/to/folder          # your own .parquet .jsonl .txt .md
+
+`train.py` then needs five names from here:
+
+    import prepare
+    runtime = prepare.Runtime.from_environment()        # seed, device, threads, budget, run directory
+    data = prepare.load()                               # vocab_size, sequence_length, ...
+    loader = data.make_loader(rows_per_step, runtime)
+    inputs, targets = loader.warmup_batch()             # random tokens; the clock is not running yet
+    for inputs, targets in loader:                      # real data; the clock runs from the first batch
+        ...                                             # loader.progress goes from 0 to 1
+    val_bpb = data.evaluate_bpb(model, rows_per_batch, runtime)
+
+Three decisions give the numbers their meaning:
+
+* **Data flows only while the clock runs.** Warm-up and compilation see random tokens, so they may take as long
+  as they like; the first real batch starts the clock and iteration stops when the budget is spent.
+* **Bits per byte counts raw bytes.** Each token is worth the bytes it stands for in the file. Decoding tokens to
+  text first would turn every lone byte of a multi-byte character into a three-byte replacement mark and read low.
+* **No text is lost in packing.** Every row starts with BOS. A document longer than a row is cut into pieces that
+  each start with their own BOS; pieces are best-fit into rows and, when none fits, the longest is cut to fill the gap.
+  The price is a few extra BOS tokens (reported in the manifest as `bos_fraction`), not cropped text.
+
+Covered: a training script that is wrong, slow, or diverging. Not covered: code in the same process that sets out to
+cheat (it could patch this module); the harness re-evaluates kept models in a process of its own for that reason.
+"""
+
+# ruff: noqa: PLC0415 (late imports on purpose: preparing needs no torch, training needs no pyarrow, both start faster)
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    Batch = tuple[torch.Tensor, torch.Tensor]
+
+FORMAT_VERSION = 1
+"""Raised whenever prepared files change meaning; older folders are then refused with the cure."""
+
+BOS = "<|bos|>"
+"""The only special token: starts every document piece, is worth 0 bytes, takes the last id."""
+
+# The usual GPT-style split into word-like chunks, with numbers in groups of at most two digits: in a vocabulary of a
+# few thousand, longer digit groups would waste entries.
+SPLIT_PATTERN = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+
+TOKENIZER_SAMPLE_BYTES = 32 << 20
+"""Text the tokenizer is trained on, at most. Merges of a small vocabulary no longer change beyond this."""
+
+SHARD_BYTES = 128 << 20
+"""Size of one file of packed training rows, roughly."""
+
+HELD_OUT_FRACTION_MAX = 0.06
+"""Largest share of documents held out for validation, and again for test, where the dataset has no such split."""
+
+TEXT_CHUNK_BYTES = 8192
+"""Plain text files are cut at line ends into documents of about this size, so that one long file can be split too."""
+
+DOCUMENT_SEPARATOR = b"<|endoftext|>"
+"""Plain text files may mark document ends with this (TinyStories does)."""
+
+CLIMBMIX_REPO = "karpathy/climbmix-400b-shuffle"
+CLIMBMIX_LAST_SHARD = 6542  # pinned as validation, as in the original; the one before it is our sealed test
+TINYSTORIES_REPO = "roneneldan/TinyStories"
+TINYSTORIES_TRAIN = (
+    "data/train-00000-of-00004-2d5a1467fff1081b.parquet",
+    "data/train-00001-of-00004-5852b56a2bd28fd9.parquet",
+    "data/train-00002-of-00004-a26307300439e943.parquet",
+    "data/train-00003-of-00004-d243063613e5a057.parquet",
+)
+TINYSTORIES_VALIDATION = "data/validation-00000-of-00001-869c898b519ad725.parquet"
+
+SPLITS = ("train", "val", "test")
+
+
+class DataError(Exception):
+    """Something a person can fix: bad arguments, missing or damaged data. The message is one sentence and its cure."""
+
+
+def say(message: str) -> None:
+    """Print one line of progress to stderr: stdout is kept for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def cache_directory() -> Path:
+    """Return the user's cache folder: XDG_CACHE_HOME, %LOCALAPPDATA% on Windows, otherwise ~/.cache."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"])
+    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"])
+    return Path.home() / ".cache"
+
+
+def default_data_dir(dataset: str = "stdlib") -> Path:
+    """Return where prepared data lives: AUTORESEARCH_DATA_DIR, otherwise `<cache>/autoresearch/<dataset name>`."""
+    if os.environ.get("AUTORESEARCH_DATA_DIR"):
+        return Path(os.environ["AUTORESEARCH_DATA_DIR"])
+    name = dataset if dataset in ("stdlib", "climbmix", "tinystories") else Path(dataset).resolve().stem
+    return cache_directory() / "autoresearch" / name
+
+
+def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
+    """Write a binary file under a temporary name and rename it, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        write(file)
+    temporary.replace(path)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where documents come from
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of a dataset by split. A split without files is made by holding out training documents by content."""
+
+    name: str
+    files: dict[str, list[Path]]
+    whole_files: bool = False
+    """True: a file is one document (source code). False: readers choose by suffix."""
+
+    def fingerprint(self) -> str:
+        """Hash names and sizes, so that a changed dataset is noticed without reading it all."""
+        rows = [f"{split} {f.name} {f.stat().st_size}" for split in SPLITS for f in self.files.get(split, [])]
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+    def held_out_fraction(self, eval_tokens: int) -> float:
+        """Choose the share of documents to hold out: one and a half evaluations' worth of text, but never much."""
+        # Four bytes a token is the pessimistic end for our vocabularies; compressed shards hold more text than
+        # their size says, so large datasets hold out more than needed, never less.
+        total = sum(f.stat().st_size for f in self.files["train"])
+        return min(HELD_OUT_FRACTION_MAX, max(0.0005, 1.5 * 4 * eval_tokens / max(1, total)))
+
+
+def open_source(dataset: str, shards: int) -> Source:
+    """Find (and for hub datasets download) the files of a dataset.
+
+    Raises:
+        DataError: Unknown name, missing or empty folder, failed download.
+    """
+    if dataset == "stdlib":
+        return stdlib_source()
+    if dataset == "climbmix":
+        numbers = range(min(shards, CLIMBMIX_LAST_SHARD - 1))
+        return hub_source("climbmix", CLIMBMIX_REPO, {
+            "train": [f"shard_{n:05d}.parquet" for n in numbers],
+            "val": [f"shard_{CLIMBMIX_LAST_SHARD:05d}.parquet"],
+            "test": [f"shard_{CLIMBMIX_LAST_SHARD - 1:05d}.parquet"],
+        })
+    if dataset == "tinystories":
+        return hub_source("tinystories", TINYSTORIES_REPO, {
+            "train": list(TINYSTORIES_TRAIN[:shards]), "val": [TINYSTORIES_VALIDATION],
+        })
+    path = Path(dataset).expanduser()
+    if not path.exists():
+        raise DataError(f"there is no dataset or path named '{dataset}'; "
+                        "use stdlib, climbmix, tinystories, or an existing file or folder")
+    return folder_source(path)
+
+
+def stdlib_source() -> Source:
+    """List the running interpreter's own library: text that is on every machine, about 12 MB without its tests."""
+    root = Path(sysconfig.get_path("stdlib"))
+    unwanted = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__"}
+    files = [f for f in sorted(root.rglob("*.py")) if not unwanted & set(f.relative_to(root).parts)]
+    if not files:
+        raise DataError(f"the standard library at {root} holds no .py files; pass --dataset PATH with text of your own")
+    # Sorted by name, neighbours are alike; a fixed shuffle keeps the tokenizer sample and --max-bytes representative.
+    order = np.random.default_rng(0).permutation(len(files))
+    return Source("stdlib", {"train": [files[i] for i in order]}, whole_files=True)
+
+
+def folder_source(path: Path) -> Source:
+    """List a folder (or one file) of text; files named val…, validation…, test… become those splits."""
+    suffixes = (".parquet", ".jsonl", ".txt", ".md")
+    found = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    found = [f for f in found if f.suffix in suffixes]
+    if not found:
+        raise DataError(f"'{path}' holds no {', '.join(suffixes)} files; point --dataset at a folder that does")
+    files: dict[str, list[Path]] = {"train": [], "val": [], "test": []}
+    for file in found:
+        named = path.is_dir() and re.match(r"(val|test)(?![a-z])|validation|valid(?![a-z])", file.name.lower())
+        files["train" if not named else "test" if named.group(0) == "test" else "val"].append(file)
+    if not files["train"]:
+        raise DataError(f"'{path}' holds only validation or test files; add files with other names to train on")
+    return Source(path.resolve().stem, files)
+
+
+def hub_source(name: str, repo: str, wanted: dict[str, list[str]]) -> Source:
+    """Download files of a hub dataset into the hub's own cache, where an interrupted download goes on later.
+
+    HF_ENDPOINT (a mirror), HF_HOME and proxies are honoured by huggingface_hub.
+    """
+    from huggingface_hub import hf_hub_download
+
+    files: dict[str, list[Path]] = {}
+    total = sum(map(len, wanted.values()))
+    for split, names in wanted.items():
+        files[split] = []
+        for filename in names:
+            say(f"download {sum(map(len, files.values())) + 1}/{total}: {repo} {filename}")
+            for attempt in range(2):
+                try:
+                    path = Path(hf_hub_download(repo, filename, repo_type="dataset", force_download=attempt > 0))
+                except Exception as error:  # the hub client raises many kinds; all mean "no file"
+                    reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+                    raise DataError(
+                        f"could not download {filename} of {repo} ({type(error).__name__}: {reason}); what has arrived "
+                        "is kept, so run the same command again, set HF_ENDPOINT to a mirror, or use --dataset stdlib"
+                    ) from error
+                try:
+                    open_parquet(path)
+                    break
+                except DataError:
+                    if attempt:
+                        raise
+                    say(f"{filename} arrived damaged: downloading it once more")
+            files[split].append(path)
+    return Source(name, files)
+
+
+def open_parquet(path: Path) -> Any:
+    """Open a parquet file and check that it has a `text` column.
+
+    Raises:
+        DataError: The file is truncated, corrupt, or has no such column.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise damaged_parquet(path) from error
+    if "text" not in file.schema_arrow.names:
+        raise DataError(f"{path} has no column named 'text' (it has {', '.join(file.schema_arrow.names)}); rename one")
+    return file
+
+
+def damaged_parquet(path: Path) -> DataError:
+    """Describe a damaged parquet file and its cure."""
+    return DataError(f"{path} is truncated or corrupt; delete that file, fetch it again, and run the same command")
+
+
+def read_documents(path: Path, whole_file: bool = False) -> Iterator[bytes]:
+    """Yield the documents of one file as raw bytes: text is measured in the bytes that are on the disk.
+
+    Raises:
+        DataError: The file cannot be read as what its suffix says.
+    """
+    if whole_file:
+        yield path.read_bytes()
+    elif path.suffix == ".parquet":
+        import pyarrow
+
+        file = open_parquet(path)
+        try:
+            for batch in file.iter_batches(batch_size=1024, columns=["text"]):
+                yield from (text.encode() for text in batch.column(0).to_pylist() if text)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise damaged_parquet(path) from error
+    elif path.suffix == ".jsonl":
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    text = json.loads(line)["text"]
+                    # surrogatepass: JSON may spell half of a surrogate pair, which is then kept as raw bytes
+                    yield text.encode("utf-8", "surrogatepass")
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise DataError(f"{path} line {number} is not a JSON object with a string under 'text'; "
+                                    "correct or delete that line") from error
+    else:
+        yield from read_plain_text(path)
+
+
+def read_plain_text(path: Path) -> Iterator[bytes]:
+    """Yield pieces of a plain text file, ended by a separator line or by size at the next line end."""
+    pending: list[bytes] = []
+    size = 0
+    with path.open("rb") as lines:
+        for line in lines:
+            before, separator, after = line.partition(DOCUMENT_SEPARATOR)
+            pending.append(before)
+            size += len(before)
+            if separator or size >= TEXT_CHUNK_BYTES:
+                yield b"".join(pending)
+                pending, size = ([after], len(after)) if after.strip() else ([], 0)
+    yield b"".join(pending)
+
+
+def split_of(document: bytes, fraction: float, *, val: bool, test: bool) -> str:
+    """Assign a training document to a split by its content, so that exact copies never straddle two splits.
+
+    Args:
+        document: Raw bytes.
+        fraction: Share of documents for each split made by holding out.
+        val: Whether validation is made by holding out.
+        test: Whether test is made by holding out.
+    """
+    draw = int.from_bytes(hashlib.blake2b(document, digest_size=8).digest(), "big") / 2**64
+    if test and draw < fraction:
+        return "test"
+    return "val" if val and draw >= 1 - fraction else "train"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tokenizer
+
+
+class Tokenizer:
+    """Byte-level BPE: trained by rustbpe, applied by tiktoken. Any bytes encode, and encode losslessly.
+
+    Stored as JSON (base64 per token), not pickle, so that opening a shared data folder can run nothing.
+    """
+
+    def __init__(self, tokens: list[bytes], pattern: str = SPLIT_PATTERN) -> None:
+        """Build from the raw bytes of each ordinary token in id order; BOS takes the next id."""
+        import tiktoken
+
+        self.tokens = tokens
+        self.pattern = pattern
+        self.bos_id = len(tokens)
+        self.vocab_size = len(tokens) + 1
+        ranks = {token: rank for rank, token in enumerate(tokens)}
+        self._byte_ids = [ranks[bytes([value])] for value in range(256)]
+        self._encoding = tiktoken.Encoding(
+            name="autoresearch", pat_str=pattern, mergeable_ranks=ranks, special_tokens={BOS: self.bos_id}
+        )
+
+    @classmethod
+    def train(cls, documents: Iterable[bytes], vocab_size: int) -> Tokenizer:
+        """Learn merges from documents; with very little text the vocabulary may come out smaller than asked."""
+        import rustbpe
+
+        bpe = rustbpe.Tokenizer()
+        texts = (document.decode("utf-8", "replace") for document in documents)
+        bpe.train_from_iterator(texts, vocab_size - 1, pattern=SPLIT_PATTERN)
+        ranked = sorted(bpe.get_mergeable_ranks(), key=lambda pair: pair[1])
+        return cls([bytes(token) for token, _ in ranked])
+
+    @classmethod
+    def read(cls, path: Path) -> Tokenizer:
+        """Read what `write` wrote."""
+        stored = json.loads(path.read_text())
+        return cls([base64.b64decode(token) for token in stored["tokens"]], stored["pattern"])
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        tokens = [base64.b64encode(token).decode() for token in self.tokens]
+        path.write_text(json.dumps({"pattern": self.pattern, "bos": BOS, "tokens": tokens}))
+
+    def token_bytes(self) -> np.ndarray:
+        """Return the raw bytes each token is worth, shape (vocab_size,), int32; BOS is worth 0."""
+        return np.array([len(token) for token in self.tokens] + [0], dtype=np.int32)
+
+    def encode(self, documents: list[bytes]) -> list[list[int]]:
+        """Encode documents in parallel, without BOS. Bytes that are not UTF-8 become single-byte tokens."""
+        texts = [document.decode("utf-8", "surrogateescape") for document in documents]
+        odd = {i: text for i, text in enumerate(texts) if re.search("[\udc80-\udcff]", text)}
+        for i in odd:
+            texts[i] = ""
+        encoded = self._encoding.encode_ordinary_batch(texts, num_threads=num_cores())
+        for i, text in odd.items():
+            for part in re.split("([\udc80-\udcff])", text):
+                escaped = len(part) == 1 and "\udc80" <= part <= "\udcff"
+                ids = [self._byte_ids[ord(part) - 0xDC00]] if escaped else self._encoding.encode_ordinary(part)
+                encoded[i].extend(ids)
+        return encoded
+
+    def decode(self, ids: Iterable[int]) -> bytes:
+        """Return the raw bytes of a token sequence; BOS adds none."""
+        return b"".join(self.tokens[i] for i in ids if i != self.bos_id)
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Packing
+
+
+def pack_rows(documents: Iterable[list[int]], row_length: int, bos_id: int, buffer_size: int = 2048
+              ) -> Iterator[list[int]]:
+    """Pack documents into full rows that each start with BOS, losing no token.
+
+    Each document becomes one or more pieces of BOS + at most row_length - 1 tokens. From a buffer of pieces, each row
+    takes the longest that still fits (best fit); when none fits, the longest in the buffer is cut: its head fills the
+    row and its tail goes back as a piece with its own BOS. A gap of one slot, and the end of the very last row, are
+    filled with BOS, which is worth 0 bytes. So every token of every document is a target exactly once.
+
+    Best fit with a buffer follows Ding et al. (2024, "Fewer truncations improve language modeling"); cutting in place
+    of cropping is ours, because cropping throws a third of the text away at these lengths.
+
+    Args:
+        documents: Token ids without BOS; empty ones are skipped.
+        row_length: Tokens in a row: the sequence length plus one.
+        bos_id: The BOS token.
+        buffer_size: Pieces to choose from. More means fewer cuts.
+
+    Yields:
+        Rows of exactly row_length token ids.
+    """
+    by_length: list[list[list[int]]] = [[] for _ in range(row_length + 1)]
+    lengths = 0  # bit n is set when by_length[n] is not empty: finds the best fit without a scan
+    num_pieces = 0
+
+    def put(piece: list[int]) -> None:
+        nonlocal lengths, num_pieces
+        by_length[len(piece)].append(piece)
+        lengths |= 1 << len(piece)
+        num_pieces += 1
+
+    def take(at_most: int) -> list[int] | None:
+        nonlocal lengths, num_pieces
+        length = (lengths & ((2 << at_most) - 1)).bit_length() - 1
+        if length < 0:
+            return None
+        piece = by_length[length].pop()
+        lengths ^= 0 if by_length[length] else 1 << length
+        num_pieces -= 1
+        return piece
+
+    def next_row() -> list[int]:
+        row: list[int] = []
+        while (gap := row_length - len(row)) > 0:
+            piece = take(gap)
+            if piece is None and gap > 1 and (longest := take(row_length)) is not None:
+                piece = longest[:gap]
+                put([bos_id, *longest[gap:]])
+            row.extend(piece if piece is not None else [bos_id] * gap)
+        return row
+
+    for document in documents:
+        for start in range(0, len(document), row_length - 1):
+            put([bos_id, *document[start : start + row_length - 1]])
+        while num_pieces > buffer_size:
+            yield next_row()
+    while num_pieces:
+        yield next_row()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Preparing
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked of `prepare.py`, with every default filled in; two equal plans prepare the same folder."""
+
+    dataset: str
+    vocab_size: int
+    sequence_length: int
+    eval_tokens: int
+    shards: int
+    max_bytes: int
+    """Bytes of training text to use at most; 0 is no limit."""
+
+    def check(self) -> None:
+        """Raise DataError when a value cannot work."""
+        for name, value, low, high in (
+            ("--vocab-size", self.vocab_size, 257, 65_536),  # 256 bytes + BOS; uint16 files
+            ("--sequence-length", self.sequence_length, 2, 1 << 20),
+            ("--eval-tokens", self.eval_tokens, 1, 1 << 40),
+            ("--shards", self.shards, 1, CLIMBMIX_LAST_SHARD - 1),
+            ("--max-bytes", self.max_bytes, 0, 1 << 60),
+        ):
+            if not low <= value <= high:
+                raise DataError(f"{name} is {value}; choose a value from {low} to {high}")
+
+
+def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any]:
+    """Tokenise and pack a dataset into `data_dir`, once. Returns the manifest.
+
+    Everything is written to a neighbouring temporary folder that is renamed at the end, so an interruption leaves
+    either the old folder, the new one, or none; never half of one.
+
+    Raises:
+        DataError: Bad arguments, unreadable data, or `data_dir` holds something else and `force` is not given.
+    """
+    plan.check()
+    source = open_source(plan.dataset, plan.shards)
+    identity = {**vars(plan), "dataset": source.name, "fingerprint": source.fingerprint(), "version": FORMAT_VERSION}
+    if data_dir.exists() and any(data_dir.iterdir()) and not force:
+        try:
+            manifest = PreparedData.open(data_dir).manifest
+        except DataError as error:
+            raise DataError(f"{error} [add --force to replace it]") from error
+        differences = [k for k, v in identity.items() if manifest["identity"].get(k) != v]
+        if differences:
+            raise DataError(f"{data_dir} was prepared with another {', '.join(differences)}; "
+                            "choose another --data-dir, or add --force to replace it")
+        say(f"{data_dir} is already prepared with these arguments: nothing to do")
+        return manifest
+    building = data_dir.with_name(f".{data_dir.name}.partial-{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    (building / "sealed").mkdir(parents=True)
+    try:
+        manifest = build(plan, source, identity, building)
+        if data_dir.exists():
+            shutil.rmtree(data_dir)
+        building.replace(data_dir)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return manifest
+
+
+def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Write tokenizer, packed splits and manifest into an empty directory."""
+    started = time.monotonic()
+    fraction = source.held_out_fraction(plan.eval_tokens)
+    make_val, make_test = not source.files.get("val"), not source.files.get("test")
+
+    def documents(split: str) -> Iterator[bytes]:
+        own = source.files.get(split)
+        for file in own or source.files["train"]:
+            for document in read_documents(file, source.whole_files):
+                if not document:
+                    continue
+                if (own and split != "train") or split_of(document, fraction, val=make_val, test=make_test) == split:
+                    yield document
+
+    def sample() -> Iterator[bytes]:
+        # An equal share of every file, so that a folder sorted by topic is still represented.
+        share = max(1 << 16, TOKENIZER_SAMPLE_BYTES // len(source.files["train"]))
+        left = plan.max_bytes or TOKENIZER_SAMPLE_BYTES
+        for file in source.files["train"]:
+            left_here = share
+            for document in read_documents(file, source.whole_files):
+                if left <= 0 or left_here <= 0:
+                    break
+                if split_of(document, fraction, val=make_val, test=make_test) == "train":
+                    left -= len(document)
+                    left_here -= len(document)
+                    yield document
+
+    say(f"tokenizer: learning {plan.vocab_size} tokens from {source.name}")
+    tokenizer = Tokenizer.train(sample(), plan.vocab_size)
+    tokenizer.write(directory / "tokenizer.json")
+    np.save(directory / "token_bytes.npy", tokenizer.token_bytes())
+
+    # Held-out splits need no more than a few evaluations' worth of text; evaluation strides over what is there.
+    held_out_limit = 4 * 4 * plan.eval_tokens
+    splits = {}
+    for split in SPLITS:
+        limit = plan.max_bytes if split == "train" else held_out_limit
+        where = directory / "sealed" if split == "test" else directory
+        splits[split] = write_split(documents(split), tokenizer, plan.sequence_length + 1, where, split, limit)
+        if not splits[split]["documents"]:
+            raise DataError(f"'{plan.dataset}' left no documents for the {split} split; give more text"
+                            + ("" if split == "train" else f", or a file named {split}*"))
+    files = {
+        file.relative_to(directory).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        for file in sorted(directory.rglob("*"))
+        if file.is_file()
+    }
+    eval_rows = min(max(1, plan.eval_tokens // plan.sequence_length), splits["val"]["rows"], splits["test"]["rows"])
+    manifest = {
+        "version": FORMAT_VERSION,
+        "dataset": source.name,
+        "vocab_size": tokenizer.vocab_size,
+        "sequence_length": plan.sequence_length,
+        "bos_id": tokenizer.bos_id,
+        "eval_rows": eval_rows,
+        "identity": identity,
+        "splits": splits,
+        "files": files,
+    }
+    text = json.dumps(manifest, indent=1)
+    write_atomically(directory / "manifest.json", lambda file: file.write(text.encode()))
+    train = splits["train"]
+    say(f"prepared {source.name}: {train['bytes'] / 1e6:.1f} MB, {train['tokens'] / 1e6:.2f} M training tokens "
+        f"({train['bytes'] / train['tokens']:.2f} bytes each), {eval_rows} evaluation rows of {plan.sequence_length}, "
+        f"{time.monotonic() - started:.1f} s")
+    return manifest
+
+
+def write_split(documents: Iterable[bytes], tokenizer: Tokenizer, row_length: int, directory: Path, split: str,
+                max_bytes: int) -> dict[str, Any]:
+    """Tokenise, pack and write one split as uint16 rows. Returns its figures for the manifest."""
+    figures = {"documents": 0, "bytes": 0, "tokens": 0}
+    next_report = time.monotonic() + 5
+
+    def encoded() -> Iterator[list[int]]:
+        nonlocal next_report
+        batch: list[bytes] = []
+        batch_bytes = 0
+        for document in documents:
+            if max_bytes and figures["bytes"] + batch_bytes >= max_bytes:
+                break
+            batch.append(document)
+            batch_bytes += len(document)
+            if batch_bytes > 4 << 20:
+                yield from count(batch)
+                batch, batch_bytes = [], 0
+                if time.monotonic() > next_report:
+                    say(f"{split}: {figures['bytes'] / 1e6:.0f} MB, {figures['tokens'] / 1e6:.1f} M tokens")
+                    next_report = time.monotonic() + 5
+        yield from count(batch)
+
+    def count(batch: list[bytes]) -> Iterator[list[int]]:
+        for document, ids in zip(batch, tokenizer.encode(batch), strict=True):
+            figures["documents"] += 1
+            figures["bytes"] += len(document)
+            figures["tokens"] += len(ids)
+            yield ids
+
+    rows_per_file = max(1, SHARD_BYTES // (2 * row_length))
+    names: list[str] = []
+    rows = 0
+    block: list[list[int]] = []
+
+    def flush() -> None:
+        if rows - len(block) == len(names) * rows_per_file:
+            names.append(f"{split}_{len(names):05d}.bin" if split == "train" else f"{split}.bin")
+        with (directory / names[-1]).open("ab") as file:
+            np.array(block, dtype="<u2").tofile(file)
+        block.clear()
+
+    for row in pack_rows(encoded(), row_length, tokenizer.bos_id):
+        block.append(row)
+        rows += 1
+        if len(block) == 1024 or (split == "train" and rows % rows_per_file == 0):
+            flush()
+    if block:
+        flush()
+    slots = max(1, rows * row_length)
+    prefix = "sealed/" if split == "test" else ""
+    return {**figures, "rows": rows, "files": [prefix + name for name in names],
+            "bos_fraction": round(1 - figures["tokens"] / slots, 5)}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The run: what the harness decides, and the clock
+
+
+def _number(name: str, default: float, low: float) -> float:
+    """Read a number from the environment; DataError names the variable when it is not one or is below `low`."""
+    text = os.environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = math.nan
+    if not value >= low:
+        raise DataError(f"{name} is '{text}'; set it to a number of at least {low:g}, or unset it")
+    return value
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the harness decides for a run, read from the environment; the defaults suit a person at a terminal."""
+
+    device: str = "cpu"
+    """`cuda`, `mps` or `cpu`."""
+    seed: int = 0
+    """Decides the order of data here, and the initial weights in train.py."""
+    threads: int = 1
+    """CPU threads of torch; also the divisor of the `cpu` clock."""
+    budget_seconds: float = 20.0
+    budget_clock: str = "wall"
+    """`wall`, or `cpu`: process CPU seconds divided by threads, repeatable on a machine that does other work too."""
+    max_steps: int = 0
+    """Stop after this many steps even if time is left (0: no limit). For preflight and tests."""
+    run_dir: Path | None = None
+    """Where structured output goes."""
+    eval_split: str = "val"
+    """`val`; the harness alone sets `test`, when it confirms a result on the sealed split."""
+
+    @classmethod
+    def from_environment(cls) -> Runtime:
+        """Read the AUTORESEARCH_* variables and set torch's threads accordingly.
+
+        Raises:
+            DataError: A variable has a value that cannot be used.
+        """
+        import torch
+
+        available = [d for d, ok in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()),
+                                     ("cpu", True)) if ok]
+        device = os.environ.get("AUTORESEARCH_DEVICE") or available[0]
+        if device not in available:
+            raise DataError(f"AUTORESEARCH_DEVICE is '{device}'; this machine has {', '.join(available)}")
+        clock = os.environ.get("AUTORESEARCH_BUDGET_CLOCK") or "wall"
+        if clock not in ("wall", "cpu"):
+            raise DataError(f"AUTORESEARCH_BUDGET_CLOCK is '{clock}'; use wall or cpu")
+        split = os.environ.get("AUTORESEARCH_EVAL_SPLIT") or "val"
+        if split not in ("val", "test"):
+            raise DataError(f"AUTORESEARCH_EVAL_SPLIT is '{split}'; use val or test")
+        threads = int(_number("AUTORESEARCH_THREADS", num_cores(), 1))
+        if device == "cpu" or "AUTORESEARCH_THREADS" in os.environ:
+            torch.set_num_threads(threads)
+        run_dir = os.environ.get("AUTORESEARCH_RUN_DIR")
+        return cls(
+            device=device,
+            seed=int(_number("AUTORESEARCH_SEED", 0, 0)),
+            threads=threads,
+            budget_seconds=_number("AUTORESEARCH_BUDGET_SECONDS", 20 if device == "cpu" else 300, 1e-3),
+            budget_clock=clock,
+            max_steps=int(_number("AUTORESEARCH_MAX_STEPS", 0, 0)),
+            run_dir=Path(run_dir) if run_dir else None,
+            eval_split=split,
+        )
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file into the run directory in one step; without a run directory, do nothing."""
+        if self.run_dir:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(value, indent=1, sort_keys=True)
+            write_atomically(self.run_dir / name, lambda file: file.write(text.encode()))
+
+
+class BudgetClock:
+    """Measures how much of the budget is spent, from the moment it is started."""
+
+    def __init__(self, runtime: Runtime, now: Callable[[], float] | None = None) -> None:
+        """Choose the time source; tests pass their own `now` (seconds)."""
+        self._now = now or (time.perf_counter if runtime.budget_clock == "wall" else time.process_time)
+        # The divisor comes from the harness's thread count, not from torch: raising torch's would slow the clock.
+        self._divisor = float(runtime.threads) if runtime.budget_clock == "cpu" else 1.0
+        self._started: float | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the clock has been started."""
+        return self._started is not None
+
+    def start(self) -> None:
+        """Start; a second call changes nothing."""
+        if self._started is None:
+            self._started = self._now()
+
+    def elapsed(self) -> float:
+        """Return budget seconds since the start; 0 before it."""
+        return 0.0 if self._started is None else (self._now() - self._started) / self._divisor
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading prepared data
+
+
+class Loader:
+    """Iterate over training batches for exactly one budget.
+
+    A batch is a whole optimiser step: (inputs, targets), each int64 of shape (rows, sequence_length) on the device;
+    split it yourself if it is too large for one forward pass. Rows are shuffled anew each epoch; the order depends on
+    the seed and on nothing else. The time to assemble a batch counts, as any other work does.
+    """
+
+    def __init__(self, data: PreparedData, rows_per_step: int, runtime: Runtime, clock: BudgetClock) -> None:
+        """Use `PreparedData.make_loader`."""
+        if not 1 <= rows_per_step <= data.num_train_rows:
+            raise DataError(f"a step of {rows_per_step} rows does not fit the {data.num_train_rows} training rows; "
+                            "lower the batch size or prepare more data")
+        self.steps = 0
+        """Batches handed out so far."""
+        self.seconds = 0.0
+        """Budget seconds used, as of the last batch handed out; after the end, of the whole training."""
+        self._data = data
+        self._rows_per_step = rows_per_step
+        self._runtime = runtime
+        self._clock = clock
+        self._order = np.empty(0, dtype=np.int64)
+        self._epoch = -1
+        self._served = 0
+        self._fences: list[Any] = []
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the budget used when the current batch was handed out, from 0 to 1."""
+        used = self.seconds / self._runtime.budget_seconds
+        if self._runtime.max_steps:
+            used = max(used, (self.steps - 1) / self._runtime.max_steps)
+        return min(1.0, max(0.0, used))
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training rows so far; above 1 the model sees rows again."""
+        return self._served / self._data.num_train_rows
+
+    def warmup_batch(self) -> Batch:
+        """Return random tokens in the shape of a real batch, for compilation and warm-up; does not start the clock."""
+        import torch
+
+        shape = (self._rows_per_step, self._data.sequence_length + 1)
+        generator = torch.Generator().manual_seed(self._runtime.seed)
+        return self._split(torch.randint(self._data.vocab_size, shape, generator=generator))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches until the budget is spent. The first one starts the clock."""
+        self._synchronise()
+        self._clock.start()
+        limit = self._runtime.max_steps or sys.maxsize
+        while self.steps < limit:
+            self._fence()
+            self.seconds = self._clock.elapsed()
+            if self.seconds >= self._runtime.budget_seconds:
+                break
+            batch = self._next_batch()
+            self.steps += 1
+            yield batch
+        self._synchronise()
+        self.seconds = self._clock.elapsed()
+
+    def _next_batch(self) -> Batch:
+        import torch
+
+        rows = self._next_rows(self._rows_per_step)
+        self._served += len(rows)
+        return self._split(torch.from_numpy(self._data.train_rows(rows).astype(np.int64)))
+
+    def _next_rows(self, count: int) -> np.ndarray:
+        """Return row numbers, shape (count,), in this seed's order; a batch may span the end of an epoch."""
+        while len(self._order) < count:
+            self._epoch += 1
+            generator = np.random.default_rng([self._runtime.seed, self._epoch])
+            self._order = np.concatenate([self._order, generator.permutation(self._data.num_train_rows)])
+        rows, self._order = self._order[:count], self._order[count:]
+        return rows
+
+    def _split(self, rows: torch.Tensor) -> Batch:
+        if self._runtime.device == "cuda":
+            rows = rows.pin_memory().to("cuda", non_blocking=True)
+        else:
+            rows = rows.to(self._runtime.device)
+        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+
+    def _fence(self) -> None:
+        """Keep the CPU at most two steps ahead of a GPU, or the clock would read long before the work is done."""
+        if self._runtime.device == "cuda":
+            import torch
+
+            event = torch.cuda.Event()
+            event.record()
+            self._fences.append(event)
+            if len(self._fences) > 2:
+                self._fences.pop(0).synchronize()
+        elif self._runtime.device == "mps":
+            self._synchronise()
+
+    def _synchronise(self) -> None:
+        import torch
+
+        if self._runtime.device == "cuda":
+            torch.cuda.synchronize()
+        elif self._runtime.device == "mps":
+            torch.mps.synchronize()
+
+
+@dataclass
+class PreparedData:
+    """A prepared folder: packed rows on disk, opened without reading them all."""
+
+    directory: Path
+    manifest: dict[str, Any]
+    token_bytes: np.ndarray
+    """Raw bytes each token stands for, shape (vocab_size,), int32; 0 for BOS."""
+    _shards: list[np.ndarray] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, directory: Path) -> PreparedData:
+        """Open and check a prepared folder: version, the size of every file, the hash of what the metric rests on.
+
+        Training shards are checked by size only: hashing gigabytes at every start would cost more than it finds.
+
+        Raises:
+            DataError: Not prepared, prepared by another version, or damaged.
+        """
+        cure = f"run `python prepare.py --data-dir {directory}` with your dataset"
+        path = directory / "manifest.json"
+        if not path.is_file():
+            raise DataError(f"{directory} holds no prepared data; {cure}")
+        try:
+            manifest = json.loads(path.read_text())
+            version = manifest["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is not a readable manifest; {cure} and --force") from error
+        if version != FORMAT_VERSION:
+            raise DataError(f"{directory} was prepared by version {version} of the format, this is {FORMAT_VERSION}; "
+                            f"{cure} and --force")
+        for name, expected in manifest["files"].items():
+            file = directory / name
+            if name.startswith("sealed/"):
+                continue  # not visible to a run, on purpose
+            if not file.is_file() or file.stat().st_size != expected["bytes"]:
+                raise DataError(f"{file} is missing or has the wrong size; {cure} and --force")
+            if not name.startswith("train_") and sha256_of(file) != expected["sha256"]:
+                raise DataError(f"{file} has changed since it was prepared; {cure} and --force")
+        data = cls(directory, manifest, np.load(directory / "token_bytes.npy"))
+        data._shards = [data._map(name) for name in manifest["splits"]["train"]["files"]]
+        return data
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, BOS included."""
+        return int(self.manifest["vocab_size"])
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens a model sees in one row."""
+        return int(self.manifest["sequence_length"])
+
+    @property
+    def bos_id(self) -> int:
+        """The token that starts every document."""
+        return int(self.manifest["bos_id"])
+
+    @property
+    def num_train_rows(self) -> int:
+        """Packed rows in the training split."""
+        return int(self.manifest["splits"]["train"]["rows"])
+
+    @property
+    def num_eval_rows(self) -> int:
+        """Rows an evaluation reads."""
+        return int(self.manifest["eval_rows"])
+
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer; training does not need it."""
+        return Tokenizer.read(self.directory / "tokenizer.json")
+
+    def _map(self, name: str) -> np.ndarray:
+        return np.memmap(self.directory / name, dtype="<u2", mode="r").reshape(-1, self.sequence_length + 1)
+
+    def train_rows(self, numbers: np.ndarray) -> np.ndarray:
+        """Return packed training rows, shape (len(numbers), sequence_length + 1), uint16."""
+        if len(self._shards) == 1:
+            return self._shards[0][numbers]
+        per_shard = len(self._shards[0])
+        return np.stack([self._shards[n // per_shard][n % per_shard] for n in numbers])
+
+    def make_loader(self, rows_per_step: int, runtime: Runtime, clock: BudgetClock | None = None) -> Loader:
+        """Return a loader for one training run of `rows_per_step` rows a step."""
+        return Loader(self, rows_per_step, runtime, clock or BudgetClock(runtime))
+
+    def eval_rows(self, split: str = "val") -> tuple[np.ndarray, np.ndarray]:
+        """Return the fixed evaluation rows and their row numbers.
+
+        They are strided over the whole split: neighbouring rows come from the same documents, so "the first N" would
+        measure a few documents very precisely and the language hardly at all.
+
+        Returns:
+            Rows, shape (num_eval_rows, sequence_length + 1), uint16, and numbers, shape (num_eval_rows,), int64.
+        """
+        name = self.manifest["splits"][split]["files"][0]
+        sealed = os.environ.get("AUTORESEARCH_SEALED_DIR")
+        if split == "test" and sealed:
+            name = str(Path(sealed).resolve() / Path(name).name)
+        if not (self.directory / name).is_file():
+            raise DataError(f"the {split} split is not at {self.directory / name}; it is sealed outside confirmations")
+        rows = self._map(name)
+        numbers = np.arange(self.num_eval_rows) * len(rows) // self.num_eval_rows
+        return rows[numbers], numbers
+
+    def evaluate_bpb(self, model: torch.nn.Module, rows_per_batch: int, runtime: Runtime) -> float:
+        """Return bits per byte of a model on the fixed evaluation rows. This is the lab's metric: lower is better.
+
+        bpb = sum of -ln p(target) over targets / (ln 2 * sum of raw bytes of those targets)
+
+        Unlike a mean loss it does not depend on the vocabulary, so a tokenizer with longer tokens gains nothing by
+        itself. Targets worth 0 bytes (BOS) are left out of both sums.
+
+        Any model will do for which `model(inputs, targets, reduction="none")` returns the loss in nats of each target
+        token (int64 inputs and targets of shape (rows_per_batch, sequence_length); a loss for each, in any shape with
+        that many elements). All calls have the same shape, so a compiled model compiles once.
+
+        Writes `eval_rows.npz` (row number, nats and bytes of each row: for paired comparisons with honest standard
+        errors) and `evaluation.json` into the run directory.
+
+        Returns:
+            Bits per byte; `nan` if the model returned a loss that is not finite.
+        """
+        import torch
+
+        started = time.perf_counter()
+        rows, numbers = self.eval_rows(runtime.eval_split)
+        worth = torch.from_numpy(self.token_bytes.astype(np.int64))
+        row_nats = np.zeros(len(rows))
+        row_bytes = np.zeros(len(rows), dtype=np.int64)
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            for start in range(0, len(rows), rows_per_batch):
+                part = rows[start : start + rows_per_batch]
+                count = len(part)
+                if count < rows_per_batch:  # repeat the last row: one shape for all calls
+                    part = np.concatenate([part, np.repeat(part[-1:], rows_per_batch - count, axis=0)])
+                batch = torch.from_numpy(part.astype(np.int64))
+                targets = batch[:, 1:].contiguous()
+                loss = model(batch[:, :-1].contiguous().to(runtime.device), targets.to(runtime.device),
+                             reduction="none")
+                nats = loss.float().reshape(targets.shape).cpu().double()
+                target_bytes = worth[targets]
+                row_nats[start : start + count] = (nats * (target_bytes > 0)).sum(1)[:count].numpy()
+                row_bytes[start : start + count] = target_bytes.sum(1)[:count].numpy()
+        model.train(was_training)
+        bpb = float(row_nats.sum() / (math.log(2) * row_bytes.sum()))
+        if not math.isfinite(bpb):
+            bpb = math.nan
+        if runtime.run_dir:
+            runtime.run_dir.mkdir(parents=True, exist_ok=True)
+            write_atomically(runtime.run_dir / "eval_rows.npz",
+                             lambda file: np.savez(file, row=numbers, nats=row_nats, bytes=row_bytes))
+            runtime.write_json("evaluation.json", {
+                "bpb": bpb if math.isfinite(bpb) else None, "split": runtime.eval_split, "rows": len(rows),
+                "bytes": int(row_bytes.sum()), "dataset": self.manifest["dataset"],
+                "sha256": self.manifest["files"][self.manifest["splits"][runtime.eval_split]["files"][0]]["sha256"],
+                "seconds": time.perf_counter() - started,
+            })
+        return bpb
+
+
+def load(data_dir: Path | None = None) -> PreparedData:
+    """Open the prepared data that this run is about: `data_dir`, otherwise AUTORESEARCH_DATA_DIR or the default.
+
+    Raises:
+        DataError: It is missing or damaged; the message says how to prepare it.
+    """
+    return PreparedData.open(data_dir or default_data_dir())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command line
+
+
+def _has_large_device() -> bool:
+    """Whether to choose the GPU-sized defaults; asks for the driver's device node first, torch takes seconds."""
+    if os.environ.get("AUTORESEARCH_DEVICE"):
+        return os.environ["AUTORESEARCH_DEVICE"] == "cuda"
+    return Path("/dev/nvidiactl").exists() or (sys.platform == "win32" and shutil.which("nvidia-smi") is not None)
+
+
+def parse_arguments(argv: list[str] | None) -> tuple[Plan, Path, bool]:
+    """Read the command line. Defaults for size follow the dataset and the machine."""
+    parser = argparse.ArgumentParser(description="Prepare data for train.py: tokenizer, packed rows, splits.")
+    parser.add_argument("--dataset", default="stdlib", help="stdlib (default), climbmix, tinystories, or a path")
+    parser.add_argument("--data-dir", type=Path, help="where to write (default: AUTORESEARCH_DATA_DIR or the cache)")
+    parser.add_argument("--vocab-size", type=int, help="tokens, BOS included (default: 2048 on CPU, 8192 on a GPU)")
+    parser.add_argument("--sequence-length", type=int, help="tokens a row (default: 256 on CPU, 2048 on a GPU)")
+    parser.add_argument("--eval-tokens", type=int, help="tokens an evaluation reads (default: 131072, GPU 10485760)")
+    parser.add_argument("--shards", type=int, default=10, help="training shards of a hub dataset (default: 10)")
+    parser.add_argument("--max-bytes", type=int, default=0, help="training text to use at most (default: all)")
+    parser.add_argument("--force", action="store_true", help="replace what is in --data-dir")
+    args = parser.parse_args(argv)
+    large = args.dataset != "stdlib" and _has_large_device()
+    plan = Plan(
+        dataset=args.dataset,
+        vocab_size=args.vocab_size if args.vocab_size is not None else 8192 if large else 2048,
+        sequence_length=args.sequence_length if args.sequence_length is not None else 2048 if large else 256,
+        eval_tokens=args.eval_tokens if args.eval_tokens is not None else 10_485_760 if large else 131_072,
+        shards=args.shards,
+        max_bytes=args.max_bytes,
+    )
+    return plan, args.data_dir or default_data_dir(args.dataset), args.force
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prepare data from the command line. Returns the exit code: 0, or 2 for what the user can fix."""
+    plan, data_dir, force = parse_arguments(argv)
+    try:
+        prepare(plan, data_dir, force=force)
+    except DataError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("interrupted: nothing was left half prepared; run the same command to start again")
+        return 130
+    print(data_dir)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
