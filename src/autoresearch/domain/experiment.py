@@ -87,7 +87,8 @@ class Experiment:
         """The first run of the present commit that ended without a metric for a reason of its own."""
         for run in self.runs:
             result = run.result
-            if result and run.request.commit == self.commit and not result.outcome.is_repeatable:
-                if result.outcome is not Outcome.FINISHED:
-                    return result
+            if result is None or run.request.commit != self.commit:
+                continue
+            if result.outcome is not Outcome.FINISHED and not result.outcome.is_repeatable:
+                return result
         return None

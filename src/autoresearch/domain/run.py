@@ -60,14 +60,11 @@ class RunRequest:
     budget_seconds: float
     timeout_seconds: float
     purpose: Purpose = Purpose.SCREEN
-    attempt: int = 0
-    """How often this run was started before without an answer (a power cut, a killed supervisor)."""
 
     @property
     def key(self) -> str:
         """The run's name, unique in its lab and safe in a path."""
-        retry = f".{self.attempt}" if self.attempt else ""
-        return f"{self.campaign}/{self.experiment:05d}/{self.ordinal}{retry}"
+        return f"{self.campaign}/{self.experiment:05d}/{self.ordinal}"
 
 
 @dataclass(frozen=True)

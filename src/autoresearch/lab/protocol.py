@@ -85,5 +85,5 @@ class Workspace(Protocol):
         ...
 
     def sweep(self, live: Iterable[int]) -> list[str]:
-        """Remove worktrees of all experiments but `live` and git's own stale locks; one sentence for each thing done."""
+        """Remove all worktrees but those of `live`, and git's stale locks; one sentence for each thing done."""
         ...

@@ -64,7 +64,7 @@ class Researcher(Protocol):
         ...
 
     def propose(self, brief: Brief) -> Proposal | NoProposal:
-        """Edit the worktree and declare the plan; blocks as long as it takes, bounded by the researcher's own time-out."""
+        """Edit the worktree and declare the plan; blocks, bounded by the researcher's own time-out."""
         ...
 
     def stop(self) -> None:

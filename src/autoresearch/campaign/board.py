@@ -1,0 +1,132 @@
+"""What is going on now: the campaign's state in memory, rebuilt from the ledger at every start."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.metric import Metric
+from autoresearch.domain.run import RunRequest, seed_of
+from autoresearch.domain.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What stays fixed while a campaign runs."""
+
+    campaign: str
+    metric: Metric
+    seed: int
+    budget_seconds: float
+    timeout_seconds: float
+    editable: tuple[str, ...] = ()
+    program: str = ""
+    hardware: dict[str, object] = field(default_factory=dict)
+    baseline_runs: int = 2
+    """Runs of the untouched lab under fresh seeds, so that the noise is measured before anything is judged."""
+    lookahead: int = 1
+    """Proposals per slot that are written while runs execute."""
+    patience: int = 10
+    """Fruitless proposals in a row after which a researcher is sent home for this session."""
+
+    def seed_for(self, replicate: int) -> int:
+        """The seed of replicate `replicate`, the same for every commit."""
+        return seed_of(self.seed, replicate)
+
+
+class Board:
+    """Live experiments, settled history, the incumbent, and who waits for what.
+
+    Not durable and not thread-safe: the scheduler's thread owns it, others only look.
+    """
+
+    def __init__(self, experiments: Iterable[Experiment] = ()) -> None:
+        self.live: dict[int, Experiment] = {}
+        self.history: list[Experiment] = []
+        """Settled experiments in the order of their verdicts."""
+        self.kept: dict[str, int] = {}
+        """Commit of each kept experiment → its number."""
+        self.incumbent: int | None = None
+        self.resumed: deque[tuple[int, RunRequest, str]] = deque()
+        """Runs that an earlier session intended and never saw the end of: experiment, request, slot's name."""
+        self.asked: deque[int] = deque()
+        """Experiments of which the judge wants one more run, the incumbent among them."""
+        self.fresh: deque[int] = deque()
+        """Proposals that wait for their first run."""
+        self.waiting: set[int] = set()
+        """Candidates whose case rests until the incumbent has been run again."""
+        self.cost_usd = 0.0
+        """What all proposals cost together, as far as their researchers know."""
+        self.next_number = 0
+        """The first number not taken."""
+        self._experiments: dict[int, Experiment] = {}
+        self._position: dict[int, int] = {}
+        self._tried: set[int] = set()
+        self._spread: dict[int, tuple[float, int]] = {}
+        for experiment in sorted(experiments, key=_in_order_of_verdict):
+            self.put(experiment)
+
+    def put(self, experiment: Experiment) -> Experiment:
+        """Take in the newest record of an experiment."""
+        before = self._experiments.get(experiment.number)
+        self._experiments[experiment.number] = experiment
+        self.cost_usd += (experiment.proposal.cost_usd or 0.0) - (before.proposal.cost_usd or 0.0 if before else 0.0)
+        self.next_number = max(self.next_number, experiment.number + 1)
+        if experiment.runs and not experiment.is_baseline:
+            self._tried.add(experiment.number)
+        if experiment.stage is Stage.SETTLED:
+            self._settle(experiment)
+        else:
+            self.live[experiment.number] = experiment
+        if experiment.verdict is Verdict.KEEP and experiment.commit not in self.kept:
+            assert experiment.commit is not None
+            self.kept[experiment.commit] = experiment.number
+            self.incumbent = experiment.number
+        self._spread_of(experiment)
+        return experiment
+
+    def get(self, number: int) -> Experiment:
+        """The newest record of experiment `number`."""
+        return self._experiments[number]
+
+    @property
+    def best(self) -> Experiment | None:
+        """The incumbent's record, None until the baseline is measured."""
+        return None if self.incumbent is None else self._experiments[self.incumbent]
+
+    @property
+    def noise(self) -> float | None:
+        """Pooled standard deviation of identical runs under different seeds; None below one repeated commit."""
+        freedom = sum(dof for _, dof in self._spread.values())
+        return None if not freedom else (sum(square for square, _ in self._spread.values()) / freedom) ** 0.5
+
+    @property
+    def tried(self) -> int:
+        """Experiments that count against the limit: those that had a run or wait for one, without the baseline."""
+        return len(self._tried) + len(self.fresh)
+
+    def parent_of(self, experiment: Experiment) -> Experiment:
+        """The kept experiment that `experiment` was written against."""
+        return self._experiments[self.kept[experiment.parent]]
+
+    def forget_waiting(self) -> list[int]:
+        """Take every case that waits for the incumbent."""
+        waiting, self.waiting = sorted(self.waiting), set()
+        return waiting
+
+    def _settle(self, experiment: Experiment) -> None:
+        self.live.pop(experiment.number, None)
+        position = self._position.setdefault(experiment.number, len(self.history))
+        self.history[position : position + 1] = [experiment]
+
+    def _spread_of(self, experiment: Experiment) -> None:
+        sample = experiment.sample
+        if sample.count >= 2:
+            mean = sample.mean
+            self._spread[experiment.number] = (sum((v - mean) ** 2 for v in sample.values), sample.count - 1)
+
+
+def _in_order_of_verdict(experiment: Experiment) -> tuple[float, int]:
+    return (experiment.decided_at or float("inf"), experiment.number)

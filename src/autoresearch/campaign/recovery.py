@@ -1,0 +1,86 @@
+"""Bring ledger, git and processes back together, whatever the last session was doing when it died.
+
+| what the ledger says          | what is done                                                            |
+|-------------------------------|-------------------------------------------------------------------------|
+| no baseline                   | it is recorded and its runs are asked for                               |
+| a researcher was at work      | its edits are committed as they stand, the experiment ends without a run |
+| a run was intended            | the same request goes to the engine again, which attaches, reads or runs |
+| proposed, never run           | it waits for a slot                                                     |
+| runs ended, no verdict        | the judge considers it                                                  |
+| a verdict, not settled        | git is made to follow                                                   |
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autoresearch.campaign.board import Board, Plan
+from autoresearch.campaign.review import Review
+from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.proposal import Kind, Proposal
+from autoresearch.domain.verdict import Verdict
+from autoresearch.lab.protocol import Workspace
+from autoresearch.ledger.ledger import Ledger
+
+
+def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, review: Review) -> list[str]:
+    """Reconcile what an earlier session left, and ask for the baseline where there is none.
+
+    Returns:
+        One sentence for each thing that was put right; empty on a first start.
+    """
+    remarks = workspace.sweep(live=())
+    best = board.best
+    if best is not None and best.commit is not None and workspace.tip != best.commit:
+        workspace.keep(best.commit)
+        remarks.append(f"moved the campaign's branch to #{best.number}, as the ledger says")
+    left_over = sorted(board.live.values(), key=lambda experiment: experiment.number)
+    _ask_for_baseline(plan, board, ledger, workspace)
+    for experiment in left_over:
+        remarks.append(_resume(experiment, board, ledger, workspace, review))
+    for remark in remarks:
+        ledger.note(plan.campaign, "recovered", remark)
+    return remarks
+
+
+def _resume(experiment: Experiment, board: Board, ledger: Ledger, workspace: Workspace, review: Review) -> str:
+    number = experiment.number
+    if experiment.stage is Stage.DECIDED:
+        review.settle(experiment)
+        return f"#{number}: made git follow its verdict ({experiment.verdict})"
+    if experiment.stage is Stage.PROPOSING:
+        commit = workspace.salvage(number, experiment.parent)
+        kept = f"; its edits are kept at {commit[:8]}" if commit else ""
+        review.decide(replace(experiment, commit=commit), Verdict.CRASH, f"interrupted while it was written{kept}")
+        return f"#{number}: {experiment.researcher} was interrupted while writing it{kept}"
+    unfinished = [run for run in experiment.runs if run.result is None]
+    for run in unfinished:
+        board.resumed.append((number, run.request, run.slot))
+    if unfinished:
+        return f"#{number}: picking up {len(unfinished)} run(s) that had no answer yet"
+    if experiment.runs:
+        review.consider(number)
+        return f"#{number}: its runs were done, now it is judged"
+    if experiment.is_baseline:
+        return "#0: the baseline is still to be measured"
+    board.fresh.append(number)
+    return f"#{number}: waits for a slot"
+
+
+def _ask_for_baseline(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace) -> None:
+    if board.next_number == 0:
+        untouched = Experiment(
+            campaign=plan.campaign,
+            number=0,
+            researcher="baseline",
+            parent=workspace.base,
+            stage=Stage.PROPOSED,
+            commit=workspace.base,
+            proposal=Proposal("baseline", Kind.BASELINE),
+            constants=workspace.inspect(workspace.base, workspace.base).constants,
+        )
+        board.put(ledger.begin_experiment(untouched))
+    baseline = board.get(0)
+    if baseline.stage is Stage.PROPOSED:
+        made = [run for run in baseline.runs if run.result is None or not run.result.outcome.is_repeatable]
+        board.asked.extend([0] * (plan.baseline_runs - len(made)))

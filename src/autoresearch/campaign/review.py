@@ -1,0 +1,167 @@
+"""From finished runs to a verdict, and from a verdict to git."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from autoresearch.campaign.board import Board, Plan
+from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.run import Outcome
+from autoresearch.domain.verdict import Action, Case, Verdict
+from autoresearch.judge.policy import Policy
+from autoresearch.lab.protocol import Change, Refusal, Workspace
+from autoresearch.ledger.ledger import Ledger
+
+MOST_ASKED = 16
+"""Runs that a policy may ask for in one case: a bound on its bugs, twice what any sound rule wants."""
+
+MOST_DISTURBED = 3
+"""Disturbed runs of one candidate in a row before the disturbance is taken for the candidate's own doing."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something worth a line on the screen."""
+
+    what: str
+    experiment: Experiment | None = None
+    text: str = ""
+
+
+Observe = Callable[[Notice], None]
+
+
+class Review:
+    """Judges candidates and makes git follow each verdict.
+
+    The ledger's verdict is the intent, the branch is the act, `settled` is the result: a kill between any two
+    of them is mended by calling `settle` again.
+    """
+
+    def __init__(
+        self, plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, policy: Policy, observe: Observe
+    ) -> None:
+        self._plan = plan
+        self._board = board
+        self._ledger = ledger
+        self._workspace = workspace
+        self._policy = policy
+        self._observe = observe
+        self._asked: Counter[int] = Counter()
+        for experiment in board.history:
+            policy.learn(experiment)
+
+    def consider(self, number: int) -> None:
+        """Take the next step for an experiment whose run has just ended: judge, ask for a run, or wait."""
+        experiment = self._board.get(number)
+        if experiment.stage is Stage.SETTLED:  # one more run of a kept commit, asked for on others' behalf
+            for waiting in self._board.forget_waiting():
+                self.consider(waiting)
+        elif any(run.result is None for run in experiment.runs) or number in self._board.asked:
+            return
+        elif self._was_spoilt(experiment):
+            self._repeat(experiment)
+        elif failure := experiment.failure:
+            self.decide(experiment, Verdict.CRASH, f"{failure.outcome}: {_first_line(failure.detail)}")
+        elif experiment.is_baseline:
+            self._accept_baseline(experiment)
+        else:
+            self._judge(experiment)
+
+    def decide(self, experiment: Experiment, verdict: Verdict, reason: str, **evidence: float | int | str) -> None:
+        """Record a verdict and make git follow it."""
+        self.settle(self._ledger.decide(experiment, verdict, reason, **evidence))
+
+    def settle(self, experiment: Experiment) -> None:
+        """Make git agree with a verdict that stands; harmless when it already does."""
+        self._board.put(experiment)
+        if experiment.verdict is Verdict.KEEP and experiment.commit is not None:
+            self._workspace.keep(experiment.commit)
+        self._workspace.close(experiment.number)
+        experiment = self._board.put(self._ledger.settle(experiment))
+        self._policy.learn(experiment)
+        self._observe(Notice(str(experiment.verdict), experiment, experiment.reason))
+
+    def rebase(self, experiment: Experiment) -> Experiment | None:
+        """Carry a stale candidate over to the incumbent; None when that ended it."""
+        best = self._board.best
+        assert best is not None and best.commit is not None and experiment.commit is not None
+        moved = self._workspace.rebase(experiment.number, experiment.commit, best.commit)
+        if isinstance(moved, Refusal):
+            self.decide(experiment, Verdict.DISCARD, f"stale since #{best.number} was kept: {moved.reason}")
+            return None
+        detail = f"onto #{best.number}, now {moved.commit[:8]}"
+        rebased = replace(
+            with_change(experiment, moved), parent=best.commit, revisions=(*experiment.revisions, experiment.commit)
+        )
+        return self._board.put(self._ledger.record(rebased, "rebased", detail))
+
+    def _was_spoilt(self, experiment: Experiment) -> bool:
+        """Whether the last run said nothing of the candidate."""
+        endings = _endings(experiment)
+        return bool(endings) and endings[-1].is_repeatable
+
+    def _repeat(self, experiment: Experiment) -> None:
+        if _endings(experiment)[-MOST_DISTURBED:] == [Outcome.DISTURBED] * MOST_DISTURBED:
+            self.decide(experiment, Verdict.CRASH, f"disturbed {MOST_DISTURBED} times in a row")
+        else:
+            self._board.asked.appendleft(experiment.number)
+
+    def _accept_baseline(self, experiment: Experiment) -> None:
+        sample, name = experiment.sample, self._plan.metric.name
+        spread = f" ± {sample.deviation:.2g} over {sample.count} seeds" if sample.deviation is not None else ""
+        self.decide(experiment, Verdict.KEEP, f"baseline {name} {sample.mean:.6g}{spread}", runs=sample.count)
+
+    def _judge(self, experiment: Experiment) -> None:
+        parent = self._board.parent_of(experiment)
+        case = Case(
+            metric=self._plan.metric,
+            candidate=experiment.sample,
+            incumbent=parent.sample,
+            noise=self._board.noise,
+            lines_added=experiment.lines_added,
+            lines_removed=experiment.lines_removed,
+        )
+        decision = self._policy.decide(case)
+        stale = parent.number != self._board.incumbent
+        if decision.action in (Action.RUN_CANDIDATE, Action.RUN_INCUMBENT) and self._may_ask(experiment):
+            self._ask(experiment, parent.number if decision.action is Action.RUN_INCUMBENT else experiment.number)
+        elif decision.action is Action.KEEP and stale:
+            # It beat the parent it was written against, which is no longer the one to beat: only its gain on top
+            # of the incumbent counts, and that has never been measured.
+            if moved := self.rebase(experiment):
+                self._board.asked.append(moved.number)
+        else:
+            verdict = Verdict.KEEP if decision.action is Action.KEEP else Verdict.DISCARD
+            self.decide(experiment, verdict, decision.reason, **decision.evidence)
+
+    def _may_ask(self, experiment: Experiment) -> bool:
+        self._asked[experiment.number] += 1
+        return self._asked[experiment.number] <= MOST_ASKED
+
+    def _ask(self, experiment: Experiment, number: int) -> None:
+        if number != experiment.number:
+            self._board.waiting.add(experiment.number)
+        self._board.asked.append(number)
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""
+
+
+def _endings(experiment: Experiment) -> list[Outcome]:
+    """Outcomes of the present commit, oldest first."""
+    return [run.result.outcome for run in experiment.runs if run.result and run.request.commit == experiment.commit]
+
+
+def with_change(experiment: Experiment, change: Change) -> Experiment:
+    """The experiment with everything that was measured on its commit."""
+    return replace(
+        experiment,
+        commit=change.commit,
+        lines_added=change.lines_added,
+        lines_removed=change.lines_removed,
+        constants=change.constants,
+    )

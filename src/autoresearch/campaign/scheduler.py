@@ -1,0 +1,337 @@
+"""The loop: researchers propose, slots run, the judge decides.
+
+    while there is something to do:
+        give every free slot a run and every idle researcher a brief
+        wait for whichever ends first, and take it in
+
+That is all of it, for one laptop and for a cluster. One thread owns the state; whatever blocks (a researcher
+at work, a run on a slot) is a task elsewhere and comes back as an event. The ledger is written before each
+act and after each result, so the loop may be killed between any two lines.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from autoresearch.campaign.board import Board, Plan
+from autoresearch.campaign.recovery import recover
+from autoresearch.campaign.review import Notice, Observe, Review, with_change
+from autoresearch.campaign.tasks import Done, Tasks
+from autoresearch.domain.budget import Limits
+from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.proposal import Kind, Proposal
+from autoresearch.domain.run import Purpose, RunRequest, RunResult
+from autoresearch.domain.verdict import Verdict
+from autoresearch.host.clock import Clock
+from autoresearch.judge.policy import Policy
+from autoresearch.lab.guard import plan_drift
+from autoresearch.lab.protocol import Refusal, Workspace
+from autoresearch.ledger.ledger import Ledger
+from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
+from autoresearch.runner.protocol import Engine, Slot
+
+DRAIN_SECONDS = 10.0
+"""How long a failing session waits for each run that it stopped: the grace of a run and a little more."""
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """A run that executes on a slot."""
+
+    slot: Slot
+    request: RunRequest
+
+
+@dataclass(frozen=True)
+class ProposalTask:
+    """A researcher at work."""
+
+    researcher: str
+    number: int
+
+
+Task = RunTask | ProposalTask
+
+
+class Scheduler:
+    """One campaign, from wherever the ledger says it stands to the end of its limits.
+
+    Args:
+        plan: What stays fixed.
+        ledger: Holds the campaign already; everything else is recorded here.
+        workspace: The lab's repository.
+        engine: Provides the slots.
+        researchers: At least one; they work side by side.
+        policy: The judge.
+        tasks: Threads, or virtual time.
+        clock: The time that limits and records are measured in.
+        limits: When to stop.
+        observe: Told of everything worth a line on the screen.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        workspace: Workspace,
+        engine: Engine,
+        researchers: Sequence[Researcher],
+        policy: Policy,
+        tasks: Tasks[Task],
+        clock: Clock,
+        limits: Limits,
+        observe: Observe = lambda notice: None,
+    ) -> None:
+        self.board = Board(ledger.experiments(plan.campaign))
+        self.running: dict[str, RunTask] = {}
+        """Runs that execute now, by the name of their slot."""
+        self.proposing: dict[str, ProposalTask] = {}
+        """Researchers at work now, by name."""
+        self.stopping: str | None = None
+        """Why nothing new is begun any more; None while the campaign goes on."""
+        self._plan = plan
+        self._ledger = ledger
+        self._workspace = workspace
+        self._engine = engine
+        self._researchers = {researcher.name: researcher for researcher in researchers}
+        self._tasks = tasks
+        self._clock = clock
+        self._limits = limits
+        self._observe = observe
+        self._review = Review(plan, self.board, ledger, workspace, policy, observe)
+        self._began_at = clock.now()
+        self._fruitless: Counter[str] = Counter()
+
+    # --- the loop ---------------------------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Go on until a limit is reached, a person stops it or nobody has anything left to propose.
+
+        Returns:
+            Why it ended, in one sentence.
+
+        Raises:
+            AutoResearchError: Our own failure; the ledger is consistent, and the next start goes on from it.
+        """
+        for remark in recover(self._plan, self.board, self._ledger, self._workspace, self._review):
+            self._observe(Notice("recovered", text=remark))
+        try:
+            while True:
+                self._dispatch()
+                if not self.running and not self.proposing:
+                    return self._why_over()
+                done = self._tasks.wait(self._seconds_left())
+                if done is not None:
+                    self._take(done)
+        except Exception:
+            self.stop_now("stopped by a failure")
+            self._drain()
+            raise
+
+    def finish(self, reason: str) -> None:
+        """Begin nothing new, let what is under way end; callable from a signal handler."""
+        self.stopping = self.stopping or reason
+        self._tasks.wake()
+
+    def stop_now(self, reason: str) -> None:
+        """End what is under way; interrupted runs are made again by the next session."""
+        self.finish(reason)
+        self._engine.stop()
+        for name in self.proposing:
+            self._researchers[name].stop()
+
+    @property
+    def began_at(self) -> float:
+        """When this session began, in Unix seconds."""
+        return self._began_at
+
+    def _drain(self) -> None:
+        """Give what was told to stop the time to do so; its answers are read by the next session."""
+        for _ in range(len(self.running) + len(self.proposing)):
+            self._tasks.wait(DRAIN_SECONDS)
+
+    def _dispatch(self) -> None:
+        """Give every free slot a run and every idle researcher a brief, as far as there is need."""
+        self._check_limits()
+        while not self.stopping and (slot := self._free_slot()) and (work := self._next_run(slot)):
+            self._start_run(*work, slot)
+        while not self.stopping and self._wants_proposal() and (researcher := self._idle_researcher()):
+            self._start_proposal(researcher)
+
+    def _take(self, done: Done[Task]) -> None:
+        """Take in whatever ended."""
+        match done.key:
+            case RunTask(slot):
+                del self.running[slot.name]
+            case ProposalTask(name):
+                del self.proposing[name]
+        if done.error is not None:
+            raise done.error
+        match done.key, done.result:
+            case RunTask(_, request), RunResult() as result:
+                self._take_result(request, result)
+            case ProposalTask(name, number), (Proposal() | NoProposal()) as proposal:
+                self._take_proposal(name, number, proposal)
+
+    # --- runs -------------------------------------------------------------------------------------------------
+
+    def _next_run(self, slot: Slot) -> tuple[Experiment, RunRequest | None] | None:
+        """The most urgent run: one that was interrupted, one that the judge wants, a fresh proposal."""
+        board = self.board
+        if board.resumed:
+            at_home = next((i for i, (_, _, name) in enumerate(board.resumed) if name == slot.name), 0)
+            number, request, _ = board.resumed[at_home]
+            del board.resumed[at_home]
+            return board.get(number), request
+        if board.asked:
+            return board.get(board.asked.popleft()), None
+        while board.fresh and board.best is not None:
+            experiment: Experiment | None = board.get(board.fresh.popleft())
+            assert experiment is not None
+            if experiment.parent != board.best.commit:
+                experiment = self._review.rebase(experiment)
+            if experiment is not None:
+                return experiment, None
+        return None
+
+    def _start_run(self, experiment: Experiment, request: RunRequest | None, slot: Slot) -> None:
+        if request is None:
+            request = self._request(experiment)
+            experiment = self.board.put(self._ledger.begin_run(experiment, request, slot.name))
+        task = RunTask(slot, request)
+        self.running[slot.name] = task
+        self._observe(Notice("run", experiment, slot.name))
+        self._tasks.start(task, partial(self._engine.execute, request, slot))
+
+    def _request(self, experiment: Experiment) -> RunRequest:
+        """The next run of an experiment: replicate j of any commit uses seed j."""
+        assert experiment.commit is not None
+        same = [run for run in experiment.runs if run.request.commit == experiment.commit]
+        replicate = sum(1 for run in same if run.result is None or not run.result.outcome.is_repeatable)
+        return RunRequest(
+            campaign=self._plan.campaign,
+            experiment=experiment.number,
+            ordinal=len(experiment.runs),
+            commit=experiment.commit,
+            seed=self._plan.seed_for(replicate),
+            budget_seconds=self._plan.budget_seconds,
+            timeout_seconds=self._plan.timeout_seconds,
+            purpose=Purpose.REPLICATE if replicate else Purpose.SCREEN,
+        )
+
+    def _take_result(self, request: RunRequest, result: RunResult) -> None:
+        experiment = self.board.get(request.experiment)
+        experiment = self.board.put(self._ledger.finish_run(experiment, request, result))
+        self._observe(Notice("ran", experiment, result.outcome))
+        if not self.stopping or not result.outcome.is_repeatable:
+            self._review.consider(request.experiment)
+
+    def _free_slot(self) -> Slot | None:
+        return next((slot for slot in self._engine.slots if slot.name not in self.running), None)
+
+    # --- proposals --------------------------------------------------------------------------------------------
+
+    def _wants_proposal(self) -> bool:
+        """Whether one more proposal is needed to keep the slots busy, and allowed."""
+        limit = self._limits.experiments
+        if limit is not None and self.board.tried + len(self.proposing) >= limit:
+            return False
+        free = len(self._engine.slots) - len(self.running)
+        backlog = len(self.board.fresh) + len(self.proposing)
+        return backlog < free + self._plan.lookahead * len(self._engine.slots)
+
+    def _idle_researcher(self) -> Researcher | None:
+        """Whoever is neither at work nor sent home."""
+        for name, researcher in self._researchers.items():
+            if name not in self.proposing and self._fruitless[name] < self._plan.patience:
+                return researcher
+        return None
+
+    def _start_proposal(self, researcher: Researcher) -> None:
+        parent = self.board.best.commit if self.board.best else self._workspace.base
+        assert parent is not None
+        number = self.board.next_number
+        experiment = Experiment(self._plan.campaign, number, researcher.name, parent)
+        experiment = self.board.put(self._ledger.begin_experiment(experiment))
+        task = ProposalTask(researcher.name, number)
+        self.proposing[researcher.name] = task
+        brief = self._brief(experiment)
+        self._observe(Notice("proposing", experiment))
+        self._tasks.start(task, partial(researcher.propose, brief))
+
+    def _brief(self, experiment: Experiment) -> Brief:
+        return Brief(
+            campaign=self._plan.campaign,
+            number=experiment.number,
+            seed=self._plan.seed_for(-experiment.number),  # apart from every run's seed
+            worktree=self._workspace.open(experiment.number, experiment.parent),
+            editable=self._plan.editable,
+            metric=self._plan.metric,
+            budget_seconds=self._plan.budget_seconds,
+            parent=experiment.parent,
+            program=self._plan.program,
+            incumbent=self.board.best,
+            noise=self.board.noise,
+            history=self.board.history,
+            in_flight=tuple(e for e in self.board.live.values() if e.commit and not e.is_baseline),
+            hardware=self._plan.hardware,
+        )
+
+    def _take_proposal(self, name: str, number: int, proposal: Proposal | NoProposal) -> None:
+        experiment = self.board.get(number)
+        if isinstance(proposal, NoProposal):
+            self._take_fruitless(replace(experiment, proposal=_costing(proposal.cost_usd)), proposal.reason)
+            self._fruitless[name] -= proposal.interrupted
+            return
+        experiment = replace(experiment, proposal=proposal)
+        change = self._workspace.commit(number, experiment.parent, proposal.hypothesis)
+        if isinstance(change, Refusal):
+            self._take_fruitless(replace(experiment, commit=change.commit), change.reason)
+            return
+        self._fruitless[name] = 0
+        experiment = replace(
+            with_change(experiment, change), stage=Stage.PROPOSED, plan_drift=plan_drift(proposal, change)
+        )
+        self.board.put(self._ledger.record(experiment, "proposed", proposal.hypothesis))
+        self.board.fresh.append(number)
+        self._workspace.close(number)
+        self._observe(Notice("proposed", experiment, proposal.hypothesis))
+
+    def _take_fruitless(self, experiment: Experiment, reason: str) -> None:
+        self._fruitless[experiment.researcher] += 1
+        self._review.decide(experiment, Verdict.CRASH, reason)
+
+    # --- limits -----------------------------------------------------------------------------------------------
+
+    def _check_limits(self) -> None:
+        hours = (self._clock.now() - self._began_at) / 3600
+        # Experiments are not checked here: those already proposed are still to be run and judged.
+        over = Limits(None, self._limits.hours, self._limits.cost_usd).exhausted(
+            experiments=0, hours=hours, cost_usd=self.board.cost_usd
+        )
+        baseline = self.board.get(0)
+        if baseline.verdict is Verdict.CRASH:
+            over = f"the baseline did not run ({baseline.reason}): mend the lab, commit, and start again"
+        if over and not self.stopping:
+            self.stopping = over
+            self._observe(Notice("stopping", text=over))
+
+    def _seconds_left(self) -> float | None:
+        if self._limits.hours is None or self.stopping:
+            return None
+        return max(0.0, self._began_at + self._limits.hours * 3600 - self._clock.now())
+
+    def _why_over(self) -> str:
+        if self.stopping:
+            return self.stopping
+        over = self._limits.exhausted(experiments=self.board.tried, hours=0, cost_usd=0)
+        last = next((e.reason for e in reversed(self.board.history) if e.verdict is Verdict.CRASH), "")
+        return over or f"no researcher has anything more to propose ({last})"
+
+
+def _costing(cost_usd: float | None) -> Proposal:
+    """What stands in the ledger for a proposal that never was: its cost is real all the same."""
+    return Proposal(hypothesis="", kind=Kind.OTHER, cost_usd=cost_usd)

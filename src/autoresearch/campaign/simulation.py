@@ -1,0 +1,305 @@
+"""The same scheduler in virtual time: a night on 64 slots in seconds, deterministic from one integer.
+
+Everything that a campaign touches is replaced at its seams (clock, tasks, workspace, engine, researchers), and
+nothing else. The `World` is what a power cut leaves standing: git, and whatever runs on the machines. So a
+campaign may be killed at any point and started again on the same world and the same ledger.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic
+
+from autoresearch.campaign.board import Plan
+from autoresearch.campaign.review import Notice, Observe
+from autoresearch.campaign.scheduler import Scheduler, Task
+from autoresearch.campaign.tasks import Done, Key
+from autoresearch.domain.budget import Limits
+from autoresearch.domain.metric import Metric
+from autoresearch.domain.proposal import Kind, Proposal
+from autoresearch.domain.run import Outcome, RunRequest, RunResult
+from autoresearch.judge.policy import Greedy, Policy
+from autoresearch.lab.protocol import Change, Refusal, Workspace
+from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
+from autoresearch.runner.protocol import Engine, Slot
+
+
+class VirtualClock:
+    """Time that passes only when the simulation says so."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._asleep = 0.0
+
+    def now(self) -> float:
+        """Virtual seconds since the world began, sleep included."""
+        return self._now + self._asleep
+
+    def sleep(self, seconds: float) -> None:
+        """What a piece of work calls to say how long it takes."""
+        self._asleep += seconds
+
+    def advance(self, at: float) -> None:
+        """Move on to `at`."""
+        self._now, self._asleep = max(self._now, at), 0.0
+
+    def measure(self, work: Callable[[], object]) -> tuple[object, float]:
+        """Do the work at once; return what it gave and when it would end, without moving on."""
+        before = self._asleep
+        result = work()
+        ends_at = self.now()
+        self._asleep = before
+        return result, ends_at
+
+
+class VirtualTasks(Generic[Key]):
+    """Tasks whose work is done at once and delivered when its sleep is over."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._ends: list[tuple[float, int, Done[Key]]] = []
+        self._count = 0
+
+    def start(self, key: Key, work: Callable[[], object]) -> None:
+        """Do the work now and put its end in the calendar."""
+        result, ends_at = self._clock.measure(work)
+        self._count += 1  # equal times are delivered in the order of their start
+        heapq.heappush(self._ends, (ends_at, self._count, Done(key, result)))
+
+    def wait(self, timeout: float | None) -> Done[Key] | None:
+        """Jump to the next end, or by `timeout`.
+
+        Raises:
+            RuntimeError: Nothing is under way and nobody set a time: the loop would hang for ever.
+        """
+        if not self._ends:
+            raise RuntimeError("the scheduler waits, but nothing is under way")
+        ends_at, _, done = self._ends[0]
+        if timeout is not None and ends_at > self._clock.now() + timeout:
+            self._clock.advance(self._clock.now() + timeout)
+            return None
+        heapq.heappop(self._ends)
+        self._clock.advance(ends_at)
+        return done
+
+    def wake(self) -> None:
+        """Nobody sleeps here."""
+
+
+@dataclass(frozen=True)
+class Physics:
+    """How a simulated lab behaves. Seconds, and the metric's own unit."""
+
+    baseline: float = 1.0
+    noise: float = 0.002
+    """Standard deviation of one run."""
+    draw_effect: Callable[[random.Random], float] = lambda rng: (
+        -abs(rng.gauss(0, 0.012)) if rng.random() < 0.6 else rng.expovariate(1 / 0.004)
+    )
+    """True gain of a proposal, positive means better."""
+    run_seconds: tuple[float, float] = (310.0, 330.0)
+    proposal_seconds: tuple[float, float] = (20.0, 120.0)
+    crash_share: float = 0.05
+    disturbed_share: float = 0.01
+    refused_share: float = 0.02
+    conflict_share: float = 0.05
+    """Share of rebases that end in a conflict."""
+
+
+@dataclass
+class World:
+    """What survives a kill of the campaign's process: git, and the runs that machines execute."""
+
+    seed: int
+    slots: int = 1
+    physics: Physics = field(default_factory=Physics)
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    parents: dict[str, str | None] = field(default_factory=lambda: {"base": None})
+    effects: dict[str, float] = field(default_factory=lambda: {"base": 0.0})
+    """True gain of each commit over its parent."""
+    refs: dict[str, str] = field(default_factory=dict)
+    tip: str = "base"
+    answers: dict[str, tuple[RunResult, float]] = field(default_factory=dict)
+    """Runs that were started: key → what they will answer, and when."""
+
+    def rng(self, *names: object) -> random.Random:
+        """Randomness that depends on names only, never on the order of events."""
+        return random.Random(":".join(map(str, (self.seed, *names))))
+
+    def true_value(self, commit: str) -> float:
+        """The metric of a commit without noise; lower is better."""
+        value, at = self.physics.baseline, commit
+        while (parent := self.parents[at]) is not None:
+            value -= self.effects[at]
+            at = parent
+        return value
+
+    def descends(self, commit: str, ancestor: str) -> bool:
+        """Whether `ancestor` lies on the line of `commit`."""
+        at: str | None = commit
+        while at is not None and at != ancestor:
+            at = self.parents[at]
+        return at == ancestor
+
+
+class SimulatedWorkspace:
+    """The lab's repository, as a graph of effects."""
+
+    base = "base"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def tip(self) -> str:
+        """Where the campaign's branch points."""
+        return self._world.tip
+
+    def open(self, number: int, parent: str) -> Path:
+        """There are no files."""
+        return Path(f"worktree-{number}")
+
+    def commit(self, number: int, parent: str, message: str) -> Change | Refusal:
+        """Draw the proposal's true effect."""
+        rng, physics = self._world.rng("commit", number), self._world.physics
+        if rng.random() < physics.refused_share:
+            return Refusal("it edits a protected file")
+        return self._add(f"c{number}", number, parent, physics.draw_effect(rng))
+
+    def inspect(self, commit: str, parent: str) -> Change:
+        """Every simulated change is one line."""
+        return Change(commit, ("train.py",), 1, 1)
+
+    def rebase(self, number: int, commit: str, onto: str) -> Change | Refusal:
+        """The same effect on another parent, unless the dice say conflict."""
+        moved = f"{commit}>{onto}"
+        if self._world.rng("rebase", moved).random() < self._world.physics.conflict_share:
+            return Refusal("train.py conflicts")
+        return self._add(moved, number, onto, self._world.effects[commit])
+
+    def close(self, number: int) -> None:
+        """Nothing to remove."""
+
+    def keep(self, commit: str) -> None:
+        """Fast-forward."""
+        assert self._world.descends(commit, self._world.tip), f"{commit} does not descend from {self._world.tip}"
+        self._world.tip = commit
+
+    def salvage(self, number: int, parent: str) -> str | None:
+        """Nothing was left."""
+        return self._world.refs.get(str(number))
+
+    def sweep(self, live: Iterable[int]) -> list[str]:
+        """Nothing to sweep."""
+        return []
+
+    def _add(self, commit: str, number: int, parent: str, effect: float) -> Change:
+        self._world.parents[commit] = parent
+        self._world.effects[commit] = effect
+        self._world.refs[str(number)] = commit
+        return self.inspect(commit, parent)
+
+
+class SimulatedEngine:
+    """Slots that draw a result and a duration; a run outlives the campaign's process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.slots: Sequence[Slot] = tuple(Slot(f"sim{i}") for i in range(world.slots))
+
+    def execute(self, request: RunRequest, slot: Slot) -> RunResult:
+        """Start the run, or find it again, and sleep until it ends."""
+        clock = self._world.clock
+        if request.key not in self._world.answers:
+            result = self._draw(request)
+            self._world.answers[request.key] = (result, clock.now() + result.wall_seconds)
+        result, ends_at = self._world.answers[request.key]
+        clock.sleep(max(0.0, ends_at - clock.now()))
+        return result
+
+    def stop(self) -> None:
+        """Virtual runs end at once anyway."""
+
+    def _draw(self, request: RunRequest) -> RunResult:
+        physics = self._world.physics
+        rng = self._world.rng("run", request.commit, request.seed, request.ordinal)
+        seconds, fate = rng.uniform(*physics.run_seconds), rng.random()
+        began = self._world.clock.now()
+        if request.experiment and fate < physics.crash_share:
+            return RunResult(Outcome.CRASHED, detail="ValueError: drawn", started_at=began, wall_seconds=seconds / 10)
+        if fate > 1 - physics.disturbed_share:
+            return RunResult(Outcome.DISTURBED, detail="throttled", started_at=began, wall_seconds=seconds)
+        metric = rng.gauss(self._world.true_value(request.commit), physics.noise)
+        return RunResult(Outcome.FINISHED, metric, started_at=began, wall_seconds=seconds)
+
+
+class SimulatedResearcher:
+    """Thinks for a while and proposes something."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.name = name
+        self._world = world
+
+    def propose(self, brief: Brief) -> Proposal | NoProposal:
+        """One proposal; its true effect is drawn when it is committed."""
+        rng = self._world.rng("propose", brief.number)
+        self._world.clock.sleep(rng.uniform(*self._world.physics.proposal_seconds))
+        return Proposal(f"idea {brief.number}", Kind.OTHER)
+
+    def stop(self) -> None:
+        """Virtual thoughts end at once anyway."""
+
+
+def simulate(
+    world: World,
+    *,
+    researchers: int = 1,
+    limits: Limits | None = None,
+    policy: Policy | None = None,
+    ledger: Ledger | None = None,
+    observe: Observe = lambda notice: None,
+    wrap: Callable[[object], object] = lambda part: part,
+) -> Ledger:
+    """Run, or resume, one simulated campaign to its end.
+
+    Args:
+        world: The lab and the machines; holds the seed and the number of slots.
+        researchers: How many work side by side.
+        limits: 100 experiments when not given.
+        policy: Greedy when not given.
+        ledger: That of an earlier, killed session on this world; a new one in memory when not given.
+        observe: Told of everything, as in a real campaign.
+        wrap: Put around ledger and workspace; fault injection lives there.
+
+    Returns:
+        The ledger, whose `history("sim")` depends on nothing but the arguments.
+    """
+    plan = Plan("sim", Metric("val_bpb"), world.seed, budget_seconds=300, timeout_seconds=600)
+    policy = policy or Greedy()
+    if ledger is None:
+        ledger = Ledger.in_memory(world.clock)
+    if not ledger.campaigns():
+        ledger.begin_campaign(Campaign("sim", "base", world.seed, policy.name, plan.metric))
+    workspace: Workspace = SimulatedWorkspace(world)
+    engine: Engine = SimulatedEngine(world)
+    team: list[Researcher] = [SimulatedResearcher(world, f"sim{i}") for i in range(researchers)]
+    tasks: VirtualTasks[Task] = VirtualTasks(world.clock)
+    scheduler = Scheduler(
+        plan,
+        wrap(ledger),  # type: ignore[arg-type]  # a transparent proxy
+        wrap(workspace),  # type: ignore[arg-type]
+        engine,
+        team,
+        policy,
+        tasks,
+        world.clock,
+        limits or Limits(experiments=100),
+        observe,
+    )
+    observe(Notice("over", text=scheduler.run()))
+    return ledger

@@ -1,0 +1,106 @@
+"""The ledger's tables, and how an older file becomes a newer one.
+
+    campaign 1 ── n experiment 1 ── n run n ── 1 environment
+        └── n event          everything that happened, in order; only ever appended to
+
+Migrations are functions that only go forward. Each runs in one transaction together with the record of
+having run (SQLite's `user_version`), so that a kill in between leaves either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData()
+
+CAMPAIGN = sa.Table(
+    "campaign",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("base", sa.Text, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Column("metric", sa.Text, nullable=False),
+    sa.Column("comparable_hash", sa.Text, nullable=False),
+    sa.Column("lab", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+)
+
+EXPERIMENT = sa.Table(
+    "experiment",
+    METADATA,
+    sa.Column("campaign", sa.Text, sa.ForeignKey("campaign.name"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("researcher", sa.Text, nullable=False),
+    sa.Column("parent", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("commit", sa.Text),
+    sa.Column("proposal", sa.Text, nullable=False),
+    sa.Column("verdict", sa.Text),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("evidence", sa.Text, nullable=False),
+    sa.Column("lines_added", sa.Integer, nullable=False),
+    sa.Column("lines_removed", sa.Integer, nullable=False),
+    sa.Column("constants", sa.Text, nullable=False),
+    sa.Column("plan_drift", sa.Text, nullable=False),
+    sa.Column("revisions", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("decided_at", sa.Float),
+)
+
+ENVIRONMENT = sa.Table(
+    "environment",
+    METADATA,
+    sa.Column("hash", sa.Text, primary_key=True),
+    sa.Column("content", sa.Text, nullable=False),
+)
+
+RUN = sa.Table(
+    "run",
+    METADATA,
+    sa.Column("campaign", sa.Text, primary_key=True),
+    sa.Column("experiment", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("ordinal", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("commit", sa.Text, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("budget_seconds", sa.Float, nullable=False),
+    sa.Column("timeout_seconds", sa.Float, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("intended_at", sa.Float, nullable=False),
+    sa.Column("outcome", sa.Text),
+    sa.Column("metric", sa.Float),
+    sa.Column("detail", sa.Text),
+    sa.Column("summary", sa.Text),
+    sa.Column("config", sa.Text),
+    sa.Column("telemetry", sa.Text),
+    sa.Column("environment", sa.Text, sa.ForeignKey("environment.hash")),
+    sa.Column("started_at", sa.Float),
+    sa.Column("wall_seconds", sa.Float),
+    sa.ForeignKeyConstraint(["campaign", "experiment"], ["experiment.campaign", "experiment.number"]),
+)
+
+EVENT = sa.Table(
+    "event",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("campaign", sa.Text, nullable=False),
+    sa.Column("experiment", sa.Integer),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+
+
+def _m001_initial(connection: sa.Connection) -> None:
+    """Create every table as this module declares it."""
+    METADATA.create_all(connection)
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_m001_initial,)
+"""In order; the ledger's version is how many of them have run."""
+
+VERSION = len(MIGRATIONS)
