@@ -1,0 +1,408 @@
+"""What a campaign amounts to, as one frozen value that the log, the report, the figure and `--json` share.
+
+Pure: experiments in, `Summary` out. Every gain is in the metric's unit and positive when better. What is not known
+(no baseline, no replicate, no clock) is None, never a number that looks like knowledge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from autoresearch.domain.experiment import Experiment, Run
+from autoresearch.domain.metric import Metric
+from autoresearch.domain.verdict import Sample, Verdict
+
+TIME_PARTS = ("training", "evaluation", "start-up", "other", "idle")
+"""How a slot's time is divided: the run's own report of itself, the rest of the run, and the gaps between runs."""
+
+REFUSED = "refused"
+"""The group of failures that never became a run: the guard or preflight stopped them."""
+
+
+@dataclass(frozen=True)
+class KeptChange:
+    """One step of the incumbent."""
+
+    number: int
+    description: str
+    researcher: str
+    commit: str
+    score: float
+    num_runs: int
+    gain: float | None
+    """Over the incumbent that it replaced; None when that is not known."""
+    gain_in_noise: float | None
+    share: float | None
+    """Of the total gain; None when there is no total gain. A step back has a negative share."""
+    attempts: int
+    """Decided experiments since the keep before, this one included."""
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """Failures of one kind."""
+
+    outcome: str
+    count: int
+    example: str
+    """The sentence of the latest of them."""
+    example_number: int
+
+
+@dataclass(frozen=True)
+class SlotTime:
+    """Seconds of one slot by `TIME_PARTS`; they add up to the campaign's span unless runs overlapped."""
+
+    slot: str
+    seconds: dict[str, float]
+    num_runs: int
+
+
+@dataclass(frozen=True)
+class ResearcherLine:
+    """What one researcher contributed."""
+
+    name: str
+    experiments: int
+    kept: int
+    crashed: int
+    gain: float
+    """The gains of its kept changes together."""
+    cost_usd: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A campaign in numbers."""
+
+    metric: Metric
+    num_experiments: int
+    """Decided ones, the baseline not counted."""
+    num_pending: int
+    verdicts: dict[str, int]
+    """Keeps, discards, crashes; the baseline not counted."""
+    outcomes: dict[str, int]
+    """Of all runs that answered."""
+    baseline: float | None
+    baseline_runs: int
+    baseline_noise: float | None
+    """Standard deviation of the baseline's runs."""
+    noise: float | None
+    """Standard deviation of identical runs: as given, else pooled within all commits that ran twice or more."""
+    incumbent: KeptChange | None
+    """The last step of the kept line, which the campaign's branch points at; None before the first keep."""
+    gain: float | None
+    gain_percent: float | None
+    """Of the baseline's magnitude."""
+    gain_in_noise: float | None
+    kept: tuple[KeptChange, ...]
+    failures: tuple[FailureGroup, ...]
+    remarks: tuple[str, ...]
+    """What a reader must know before believing the headline, one sentence each."""
+    span_seconds: float | None
+    experiments_per_hour: float | None
+    runs_per_hour: float | None
+    runs_per_hour_per_slot: float | None
+    slots: tuple[SlotTime, ...]
+    cost_usd: float | None
+    """What proposals cost, as far as known; None when no cost is known."""
+    best_so_far: tuple[tuple[int, float], ...]
+    """Experiment number and best kept score, at every improvement."""
+    attempts_per_keep: float | None
+    researchers: tuple[ResearcherLine, ...]
+
+    @property
+    def headline(self) -> str:
+        """One sentence: from where to where, and how sure."""
+        name, tried = self.metric.name, f"{self.num_experiments} experiments"
+        if self.baseline is None or self.gain is None or self.incumbent is None:
+            best = f"; the best kept {name} is {self.incumbent.score:.6g}" if self.incumbent else ""
+            return f"{tried}, and no measured baseline to compare with{best}"
+        if len(self.kept) == 0:
+            return f"{tried}, none kept: {name} stays at the baseline's {self.baseline:.6g}"
+        percent = f", {self.gain_percent:.2g} % better" if self.gain_percent is not None else ""
+        times = f", {self.gain_in_noise:.1f}× the measured noise" if self.gain_in_noise is not None else ""
+        return f"{name} {self.baseline:.6g} → {self.incumbent.score:.6g}{percent}{times}, after {tried}"
+
+    def total_seconds(self) -> dict[str, float]:
+        """Seconds of all slots together by `TIME_PARTS`; empty when no clock times are known."""
+        if not self.slots:
+            return {}
+        return {part: sum(slot.seconds[part] for slot in self.slots) for part in TIME_PARTS}
+
+    def top_share(self, num_changes: int) -> float | None:
+        """The share of the total gain that the `num_changes` largest kept changes make up together."""
+        shares = sorted((k.share for k in self.kept if k.share is not None), reverse=True)
+        return sum(shares[:num_changes]) if shares else None
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything as plain JSON values, for `--json`."""
+        return {**asdict(self), "headline": self.headline, "total_seconds": self.total_seconds()}
+
+
+def summarise(
+    experiments: Iterable[Experiment],
+    metric: Metric,
+    *,
+    noise: float | None = None,
+    sessions: Sequence[tuple[float, float]] = (),
+) -> Summary:
+    """Summarise a campaign.
+
+    Args:
+        experiments: All of one campaign, in any order.
+        metric: What was measured.
+        noise: Standard deviation of identical runs in the metric's unit; by default measured from the experiments.
+        sessions: When the campaign was at work, as (start, end) in Unix seconds. By default one session from the
+            first sign of life to the last, which counts a night's pause as idle time.
+    """
+    ordered = sorted(experiments, key=lambda e: e.number)
+    decided = [e for e in ordered if e.verdict is not None and not e.is_baseline]
+    base = next((e for e in ordered if e.is_baseline), None)
+    baseline = base.score if base else None
+    noise = noise if noise is not None else pooled_noise(e.sample for e in ordered)
+    kept = _kept_changes(ordered, metric, noise)
+    incumbent = _incumbent(ordered, kept, metric)
+    at_base = _baseline_change(base)
+    gain = metric.gain(incumbent.score, baseline) if incumbent and baseline is not None else None
+    gain = 0.0 if gain is None and not kept and at_base else gain
+    verdicts = Counter(e.verdict.value for e in decided if e.verdict)
+    runs = [run for e in ordered for run in e.runs]
+    slots, span = _time_use(ordered, runs, sessions)
+    hours = span / 3600 if span else None
+    answered = sum(run.result is not None for run in runs)
+    costs = [e.proposal.cost_usd for e in ordered if e.proposal.cost_usd is not None]
+    return Summary(
+        metric=metric,
+        num_experiments=len(decided),
+        num_pending=sum(e.verdict is None for e in ordered),
+        verdicts={v.value: verdicts[v.value] for v in Verdict},
+        outcomes=dict(Counter(run.result.outcome.value for run in runs if run.result)),
+        baseline=baseline,
+        baseline_runs=base.sample.count if base else 0,
+        baseline_noise=base.sample.deviation if base else None,
+        noise=noise,
+        incumbent=incumbent or at_base,
+        gain=gain,
+        gain_percent=100 * gain / abs(baseline) if gain is not None and baseline else None,
+        gain_in_noise=_ratio(gain, noise),
+        kept=tuple(kept),
+        failures=_failure_groups(ordered),
+        remarks=tuple(_remarks(kept, incumbent, noise, metric)),
+        span_seconds=span,
+        experiments_per_hour=len(decided) / hours if hours else None,
+        runs_per_hour=answered / hours if hours else None,
+        runs_per_hour_per_slot=answered / hours / len(slots) if hours and slots else None,
+        slots=slots,
+        cost_usd=math.fsum(costs) if costs else None,
+        best_so_far=tuple(_best_so_far(ordered, metric)),
+        attempts_per_keep=len(decided) / len(kept) if kept else None,
+        researchers=_researcher_lines(ordered, kept),
+    )
+
+
+def pooled_noise(samples: Iterable[Sample]) -> float | None:
+    """Standard deviation within commits, pooled over all that have two values or more; None when none has.
+
+    Weighted by degrees of freedom (n - 1), which assumes that every commit scatters alike.
+    """
+    squares, freedom = 0.0, 0
+    for sample in samples:
+        deviation = sample.deviation
+        if deviation is not None:
+            squares += (sample.count - 1) * deviation**2
+            freedom += sample.count - 1
+    return math.sqrt(squares / freedom) if freedom else None
+
+
+def failure_of(experiment: Experiment) -> tuple[str, str] | None:
+    """The kind of failure and its one sentence; None when the experiment has a score or is not decided."""
+    if experiment.verdict is None or (experiment.score is not None and experiment.verdict is not Verdict.CRASH):
+        return None
+    result = experiment.failure
+    if result is None:
+        return REFUSED, _first_line(experiment.reason) or "no reason was recorded"
+    sentence = _first_line(result.detail) or _first_line(experiment.reason)
+    return result.outcome.value, sentence or f"the run ended as {result.outcome.value}"
+
+
+def predecessor_scores(experiments: Sequence[Experiment]) -> dict[int, float]:
+    """For each experiment's number, the score it had to beat: its parent's, else the last keep's before it."""
+    by_commit: dict[str, float] = {}
+    last: float | None = None
+    own_last: dict[str, float] = {}
+    found = {}
+    ordered = sorted(experiments, key=lambda e: e.number)
+    for experiment in ordered:
+        if experiment.verdict is Verdict.KEEP and experiment.commit and experiment.score is not None:
+            by_commit.setdefault(experiment.commit, experiment.score)
+    for experiment in ordered:
+        if experiment.commit == experiment.parent:  # an imported row whose parent nobody wrote down
+            before = own_last.get(experiment.researcher)
+        else:
+            before = by_commit.get(experiment.parent, last)
+        if before is not None:
+            found[experiment.number] = before
+        if experiment.verdict is Verdict.KEEP and experiment.score is not None:
+            last = own_last[experiment.researcher] = experiment.score
+    return found
+
+
+def _kept_changes(ordered: Sequence[Experiment], metric: Metric, noise: float | None) -> list[KeptChange]:
+    before = predecessor_scores(ordered)
+    kept = [e for e in ordered if e.verdict is Verdict.KEEP and e.score is not None and not e.is_baseline]
+    kept.sort(key=_decision_order)
+    steps = [metric.gain(e.sample.mean, before[e.number]) if e.number in before else None for e in kept]
+    total = math.fsum(step for step in steps if step is not None)
+    order = sorted((e for e in ordered if e.verdict is not None and not e.is_baseline), key=_decision_order)
+    position = {e.number: index for index, e in enumerate(order, start=1)}
+    changes, previous = [], 0
+    for experiment, step in zip(kept, steps, strict=True):
+        changes.append(
+            KeptChange(
+                number=experiment.number,
+                description=experiment.proposal.hypothesis,
+                researcher=experiment.researcher,
+                commit=experiment.commit or "",
+                score=experiment.sample.mean,
+                num_runs=experiment.sample.count,
+                gain=step,
+                gain_in_noise=_ratio(step, noise),
+                share=step / total if step is not None and total > 0 else None,
+                attempts=position[experiment.number] - previous,
+            )
+        )
+        previous = position[experiment.number]
+    return changes
+
+
+def _incumbent(ordered: Sequence[Experiment], kept: Sequence[KeptChange], metric: Metric) -> KeptChange | None:
+    """The best end of the kept line: a swarm's imported log has several ends, a campaign of ours has one.
+
+    Not simply the best score: a simplification may be kept at a small loss, and the branch points at that.
+    """
+    parents = {e.parent for e in ordered if e.verdict is Verdict.KEEP and e.commit != e.parent}
+    ends = [k for k in kept if k.commit not in parents] or list(kept[-1:])
+    return min(ends, key=lambda k: -metric.gain(k.score, 0.0)) if ends else None
+
+
+def _baseline_change(base: Experiment | None) -> KeptChange | None:
+    if base is None or base.score is None:
+        return None
+    runs = base.sample.count
+    return KeptChange(base.number, "baseline", base.researcher, base.commit or "", base.score, runs, 0.0, None, None, 0)
+
+
+def _remarks(
+    kept: Sequence[KeptChange], incumbent: KeptChange | None, noise: float | None, metric: Metric
+) -> Iterable[str]:
+    if noise is None and kept:
+        yield "The noise was never measured (no commit ran twice), so any single gain may be luck."
+    weak = [k for k in kept if noise is not None and k.gain is not None and k.gain < noise]
+    if weak:
+        numbers = ", ".join(f"#{k.number}" for k in weak[:8]) + (", …" if len(weak) > 8 else "")
+        yield (
+            f"{len(weak)} of {len(kept)} kept changes gained less than the measured noise of {noise:.2g} ({numbers}): "
+            "each of them may be luck."
+        )
+    if incumbent and incumbent.num_runs < 2:
+        yield (
+            f"The best {metric.name} rests on a single run. The best of many single runs is a lucky one, "
+            "so expect a fresh run of the same commit to be somewhat worse."
+        )
+    if incumbent and kept:
+        best = min(kept, key=lambda k: -metric.gain(k.score, 0.0))
+        if metric.gain(best.score, incumbent.score) > 0:
+            yield (
+                f"#{best.number} scored {best.score:.6g}, better than the {incumbent.score:.6g} of the last kept "
+                f"change #{incumbent.number}, which the result contains."
+            )
+
+
+def _failure_groups(ordered: Sequence[Experiment]) -> tuple[FailureGroup, ...]:
+    groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for experiment in ordered:
+        if failure := failure_of(experiment):
+            groups[failure[0]].append((experiment.number, failure[1]))
+    lines = [FailureGroup(kind, len(found), found[-1][1], found[-1][0]) for kind, found in groups.items()]
+    return tuple(sorted(lines, key=lambda g: (-g.count, g.outcome)))
+
+
+def _time_use(
+    ordered: Sequence[Experiment], runs: Sequence[Run], sessions: Sequence[tuple[float, float]]
+) -> tuple[tuple[SlotTime, ...], float | None]:
+    timed = [run for run in runs if run.result and run.result.started_at > 0]
+    if not sessions:
+        moments = [t for e in ordered for t in (e.created_at, e.decided_at or 0.0) if t > 0]
+        moments += [r.result.started_at for r in timed if r.result]
+        moments += [r.result.started_at + r.result.wall_seconds for r in timed if r.result]
+        sessions = [(min(moments), max(moments))] if moments else []
+    span = sum(max(0.0, end - start) for start, end in sessions)
+    if span <= 0:
+        return (), None
+    by_slot: dict[str, list[Run]] = defaultdict(list)
+    for run in timed:
+        by_slot[run.slot].append(run)
+    return tuple(_slot_time(slot, by_slot[slot], span) for slot in sorted(by_slot)), span
+
+
+def _slot_time(slot: str, runs: Sequence[Run], span: float) -> SlotTime:
+    seconds = dict.fromkeys(TIME_PARTS, 0.0)
+    for run in runs:
+        wall = run.result.wall_seconds if run.result else 0.0
+        rest = wall
+        keys = ("training_seconds", "eval_seconds", "startup_seconds")
+        for part, key in zip(TIME_PARTS, keys, strict=False):
+            share = min(rest, _reported(run, key))  # a program's own clock never makes a run longer than it was
+            seconds[part] += share
+            rest -= share
+        seconds["other"] += rest
+    seconds["idle"] = max(0.0, span - math.fsum(seconds.values()))
+    return SlotTime(slot, seconds, len(runs))
+
+
+def _reported(run: Run, key: str) -> float:
+    if run.result is None:
+        return 0.0
+    value = run.result.summary.get(key, run.result.telemetry.get(key, 0.0))
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else 0.0
+
+
+def _best_so_far(ordered: Sequence[Experiment], metric: Metric) -> Iterable[tuple[int, float]]:
+    best: float | None = None
+    for experiment in ordered:
+        score = experiment.score
+        if experiment.verdict is Verdict.KEEP and score is not None and (best is None or metric.gain(score, best) > 0):
+            best = score
+            yield experiment.number, score
+
+
+def _researcher_lines(ordered: Sequence[Experiment], kept: Sequence[KeptChange]) -> tuple[ResearcherLine, ...]:
+    own: dict[str, list[Experiment]] = defaultdict(list)
+    for experiment in ordered:
+        if experiment.verdict is not None and not experiment.is_baseline:
+            own[experiment.researcher].append(experiment)
+    lines = []
+    for name, found in own.items():
+        costs = [e.proposal.cost_usd for e in found if e.proposal.cost_usd is not None]
+        gains = [k.gain or 0.0 for k in kept if k.researcher == name]
+        crashed = sum(e.verdict is Verdict.CRASH for e in found)
+        cost = math.fsum(costs) if costs else None
+        lines.append(ResearcherLine(name, len(found), len(gains), crashed, math.fsum(gains), cost))
+    return tuple(sorted(lines, key=lambda r: (-r.gain, r.name)))
+
+
+def _decision_order(experiment: Experiment) -> tuple[float, int]:
+    return experiment.decided_at or 0.0, experiment.number
+
+
+def _ratio(gain: float | None, noise: float | None) -> float | None:
+    return gain / noise if gain is not None and noise else None
+
+
+def _first_line(text: str) -> str:
+    """Details carry a traceback after their sentence; tables want the sentence."""
+    return next((" ".join(line.split()) for line in text.splitlines() if line.strip()), "")
