@@ -1,0 +1,363 @@
+"""The tables of the lab file `autoresearch.toml`, key by key.
+
+Every key stands here once, with its meaning (`description`) and the values it accepts (`title`); error messages and
+`docs/lab-file.md` are made from these words, so neither can drift.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from autoresearch.domain.budget import Limits
+from autoresearch.domain.metric import Direction, Metric, Source
+from autoresearch.lab.config_text import mistake
+
+
+def as_tuple(value: object) -> object:
+    """TOML has lists, frozen values have tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_command(value: object) -> object:
+    """Accept a command as a list, or as one line in shell quoting (no shell ever runs it)."""
+    parts = shlex.split(value) if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not parts or not parts[0]:
+        raise ValueError("not a command")
+    if not all(isinstance(part, str) and "\0" not in part for part in parts):
+        raise ValueError("not a command")
+    return tuple(parts)
+
+
+def _as_paths(value: object) -> object:
+    """Paths relative to the lab, none of which leads out of it."""
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise ValueError("not paths")  # noqa: TRY004 - pydantic reports ValueError alone
+    for part in parts:
+        if (
+            not isinstance(part, str)
+            or not part
+            or "\0" in part
+            or part.startswith(("/", "~"))
+            or ".." in part.split("/")
+        ):
+            raise ValueError("not a path within the lab")
+    return tuple(part.removeprefix("./") for part in parts)
+
+
+def _as_gpus(value: object) -> object:
+    if value in ("auto", "none") and isinstance(value, str):
+        return value
+    is_list = isinstance(value, list | tuple) and all(type(index) is int and index >= 0 for index in value)
+    if isinstance(value, list | tuple) and value and is_list and len(set(value)) == len(value):
+        return tuple(value)
+    raise ValueError("not GPUs")
+
+
+def _as_cores(value: object) -> object:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("not a number of cores")
+
+
+_Command = Annotated[tuple[str, ...], BeforeValidator(_as_command)]
+_Paths = Annotated[tuple[str, ...], BeforeValidator(_as_paths)]
+_Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, title="a number of seconds above 0")]
+
+
+class Section(BaseModel):
+    """One table of the lab file. A field's `title` says what it accepts, its `description` what it means."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class LabSection(Section):
+    """What is studied, and which of its files a researcher may edit."""
+
+    name: str = Field(
+        default="", title="a short text", description="What reports call the lab; the folder's name when empty."
+    )
+    run: _Command = Field(
+        title='a list of strings such as ["python", "train.py"], or one such line',
+        description="The command of one run. No shell interprets it; `python` is the interpreter of AutoResearch.",
+    )
+    editable: _Paths = Field(
+        min_length=1,
+        title='paths or patterns within the lab, such as ["train.py"]',
+        description="Files that researchers may edit. `*` stays within a folder, `**` crosses folders.",
+    )
+    protected: _Paths = Field(
+        default=(),
+        title='paths or patterns within the lab, such as ["prepare.py"]',
+        description="Files that nobody may edit, compared before and after every run. "
+        "`autoresearch.toml` and the program always are.",
+    )
+    program: str = Field(
+        default="program.md",
+        min_length=1,
+        title="a path within the lab",
+        description="The research directions, in plain English.",
+    )
+    check: _Command | None = Field(
+        default=None,
+        title="a command, as a list of strings or one line",
+        description="A command that must succeed before a run.",
+    )
+    evaluate: _Command | None = Field(
+        default=None,
+        title="a command, as a list of strings or one line",
+        description="A command that measures after the run, in a process of its own; its output carries the metric.",
+    )
+    link: _Paths = Field(
+        default=(),
+        title='paths within the lab, such as ["data"]',
+        description="Untracked files or folders that runs need; linked into every checkout.",
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict,
+        title='a table of texts, such as { OMP_NUM_THREADS = "1" }',
+        description="Extra environment variables of every run. Runs inherit no secrets, so name here what they need.",
+    )
+
+    @field_validator("environment")
+    @classmethod
+    def _reserved(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if name.upper().startswith("AUTORESEARCH_"):
+                raise mistake(f"sets {name}: names that begin with AUTORESEARCH_ are ours, choose another")
+            if not name or "=" in name or "\0" in name + text:
+                raise mistake(f"has the name {name!r}: a variable's name has no = and no NUL in it")
+        return value
+
+    @field_validator("program")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        return str(_as_paths([value])[0])  # type: ignore[index]
+
+
+class MetricSection(Section):
+    """The number that decides."""
+
+    name: str = Field(
+        min_length=1,
+        pattern=r"^\S(.*\S)?$",
+        title="the name that the run prints, such as 'val_bpb'",
+        description="Its name.",
+    )
+    direction: Literal["min", "max"] = Field(title="'min' or 'max'", description="Which way is better.")
+    source: Literal["summary", "metric", "json"] = Field(
+        default="summary",
+        title="'summary', 'metric' or 'json'",
+        description="Where it is read: `summary` = lines `name: value` of the log, `metric` = lines "
+        "`METRIC name=value` of the log, `json` = a key of a JSON file in the run directory.",
+    )
+    file: str = Field(
+        default="metrics.json", min_length=1, title="a file name", description='The JSON file, for `source = "json"`.'
+    )
+
+    def to_metric(self) -> Metric:
+        """The same as a value of the domain."""
+        return Metric(self.name, Direction(self.direction), Source(self.source), self.file)
+
+
+class BudgetSection(Section):
+    """What one run may use."""
+
+    seconds: _Seconds = Field(description="Training time of one run, told to it as AUTORESEARCH_BUDGET_SECONDS.")
+    timeout_seconds: _Seconds | None = Field(
+        default=None,
+        title="a number of seconds above budget.seconds",
+        description="When a run is killed, counted from its start. Default: 2 × seconds + 60.",
+    )
+    check_timeout_seconds: _Seconds = Field(default=60.0, description="When the check command is killed.")
+    evaluate_timeout_seconds: _Seconds = Field(default=300.0, description="When the evaluate command is killed.")
+    clock: Literal["wall", "cpu"] = Field(
+        default="wall",
+        title="'wall' or 'cpu'",
+        description="What `seconds` counts: `wall` for GPUs; `cpu` (processor seconds) where runs share cores.",
+    )
+    log_limit_mb: float = Field(
+        default=20.0,
+        gt=0,
+        allow_inf_nan=False,
+        title="a number of megabytes above 0",
+        description="Longer logs are cut in the middle.",
+    )
+
+    @model_validator(mode="after")
+    def _order(self) -> BudgetSection:
+        if self.timeout_seconds is not None and self.timeout_seconds <= self.seconds:
+            raise mistake(
+                f"is {self.timeout_seconds:g}: use more than budget.seconds, which is {self.seconds:g}",
+                "timeout_seconds",
+            )
+        return self
+
+    @property
+    def run_timeout_seconds(self) -> float:
+        """When a run is killed, in seconds from its start: as set, or twice the budget and a minute."""
+        return 2 * self.seconds + 60 if self.timeout_seconds is None else self.timeout_seconds
+
+
+class SlotsSection(Section):
+    """Where runs execute."""
+
+    gpus: Annotated[Literal["auto", "none"] | tuple[int, ...], BeforeValidator(_as_gpus)] = Field(
+        default="auto",
+        title="'auto', 'none' or a list of different GPU numbers, such as [0, 1]",
+        description="Which GPUs make slots, one each. `auto` = all that are there.",
+    )
+    cpu: int = Field(
+        default=1,
+        ge=1,
+        title="a whole number of at least 1",
+        description="CPU slots; used when there are no GPU slots.",
+    )
+    cores_per_slot: Annotated[int | Literal["auto"], BeforeValidator(_as_cores)] = Field(
+        default="auto",
+        title="'auto' or a whole number of at least 1",
+        description="Cores that a CPU slot's runs are pinned to. `auto` = an equal share.",
+    )
+
+
+class CampaignSection(Section):
+    """How a campaign goes about it, and when it ends; the command line may set other limits."""
+
+    policy: str = Field(default="greedy", min_length=1, title="the name of a policy", description="The judge's rule.")
+    baseline_runs: int = Field(
+        default=2,
+        ge=1,
+        title="a whole number of at least 1",
+        description="Runs of the untouched lab before anything is judged.",
+    )
+    seed: int = Field(default=0, title="a whole number", description="All randomness of the campaign follows from it.")
+    experiments: int | None = Field(
+        default=None, ge=1, title="a whole number of at least 1", description="Stop after so many. Default: no limit."
+    )
+    hours: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        title="a number of hours above 0",
+        description="Stop after so long. Default: no limit.",
+    )
+    cost_usd: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, title="an amount above 0", description="Stop when proposals have cost this. "
+        "Default: no limit.",
+    )  # fmt: skip
+    lookahead: int = Field(
+        default=1, ge=0, title="a whole number of at least 0", description="Proposals written ahead while runs train."
+    )
+
+    def to_limits(self) -> Limits:
+        """The limits as a value of the domain."""
+        return Limits(self.experiments, self.hours, self.cost_usd)
+
+
+class ResearcherSection(Section):
+    """Who proposes; repeat the table for several."""
+
+    kind: Literal["tuner", "command"] = Field(
+        default="tuner",
+        title="'tuner' or 'command'",
+        description="The built-in optimiser of constants, or a coding agent's command.",
+    )
+    name: str = Field(default="", title="a short text", description="Its name in the ledger; the kind when empty.")
+    count: int = Field(
+        default=1, ge=1, title="a whole number of at least 1", description="How many of this sort work at once."
+    )
+    command: _Command | None = Field(
+        default=None,
+        title="a command, as a list of strings or one line",
+        description="What is started in the worktree for each proposal; required for `command`.",
+    )
+    timeout_seconds: _Seconds = Field(default=900.0, description="When an unfinished proposal is given up.")
+    pass_environment: _Names = Field(
+        default=(),
+        title='a list of names, such as ["ANTHROPIC_API_KEY"]',
+        description="Environment variables that the command is given; all other secrets are withheld.",
+    )
+
+    @model_validator(mode="after")
+    def _command_needed(self) -> ResearcherSection:
+        if self.kind == "command" and self.command is None:
+            raise mistake('is missing: kind = "command" needs one', "command")
+        if self.kind == "tuner" and self.command is not None:
+            raise mistake(
+                'is set for the tuner, which runs none: set kind = "command" or remove the command', "command"
+            )
+        return self
+
+    @property
+    def label(self) -> str:
+        """The name in the ledger."""
+        return self.name or self.kind
+
+
+class ConstantRange(Section):
+    """Between which values the tuner may move a constant."""
+
+    low: float | int | None = Field(default=None, allow_inf_nan=False, title="a number", description="Smallest value.")
+    high: float | int | None = Field(default=None, allow_inf_nan=False, title="a number", description="Largest value.")
+    log: bool = Field(default=False, title="true or false", description="Search the logarithm, for rates and sizes.")
+    step: float | int | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        title="a number above 0",
+        description="Distance of neighbouring values.",
+    )
+    choices: Annotated[tuple[bool | int | float | str, ...] | None, BeforeValidator(as_tuple)] = Field(
+        default=None, min_length=1, title="a list of values", description="The only values, instead of a range."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> ConstantRange:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.step is not None or self.log:
+                raise mistake("has choices and a range: use either choices, or low and high")
+            if any(isinstance(choice, float) and not math.isfinite(choice) for choice in self.choices):
+                raise mistake("has a choice that is not finite: use finite numbers")
+        elif self.low is None or self.high is None:
+            raise mistake("is incomplete: use { low = …, high = … }, { choices = […] } or false")
+        elif not self.low < self.high:
+            raise mistake(f"has low = {self.low:g} and high = {self.high:g}: low must be below high")
+        elif self.log and self.low <= 0:
+            raise mistake(f"has log = true and low = {self.low:g}: low must be above 0")
+        return self
+
+
+def _arm(value: object) -> str:
+    """Which arm of the union a value is meant for, so that a mistake inside a range is reported as such."""
+    return "ConstantRange" if isinstance(value, dict | ConstantRange) else "literal[False]"
+
+
+_Range = Annotated[
+    Annotated[Literal[False], Tag("literal[False]")] | Annotated[ConstantRange, Tag("ConstantRange")],
+    Discriminator(_arm),
+]
+
+
+class TunerSection(Section):
+    """What the built-in tuner may do with the constants of the editable files."""
+
+    constants: dict[str, _Range] = Field(
+        default_factory=dict,
+        title="false, { low = …, high = … } or { choices = […] }",
+        description="By constant: `false` (never touch), `{ low, high, log, step }` or `{ choices }`. "
+        "The tuner finds ranges of its own for constants that are not named.",
+    )
