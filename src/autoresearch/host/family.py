@@ -1,0 +1,154 @@
+"""Processes and their descendants: who they are, which of them are alive, how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+MARKER_VARIABLE = "AUTORESEARCH_RUN"
+"""The environment variable by which the processes of a run are known even when their parents are gone."""
+
+LINUX = sys.platform.startswith("linux")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant that loses its own (Linux; elsewhere there is no such thing).
+
+    Afterwards "this process has no child" means that no descendant is alive, daemons included.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    if not LINUX:
+        return
+    import ctypes  # noqa: PLC0415 - only where prctl exists
+
+    set_child_subreaper = 36
+    if ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "this kernel has no child subreaper")
+
+
+def identity_of(pid: int) -> str | None:
+    """What tells this process from a later one with the same pid; None when no such process is alive.
+
+    On Linux the start in clock ticks and the boot it belongs to, which no correction of the clock can move;
+    elsewhere the time of creation.
+    """
+    if not LINUX:
+        return _portable_identity(pid)
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        fields = _stat_fields(pid)
+    except (OSError, ValueError, IndexError):
+        return None
+    return None if fields[0] in (b"Z", b"X") else f"{fields[19].decode()}@{boot}"
+
+
+def descendants() -> set[int]:
+    """Every living process that belongs to this one: below it, or carrying the marker of its environment."""
+    return _linux_descendants() if LINUX else _portable_descendants()
+
+
+def end_all(processes: set[int]) -> None:
+    """Kill these processes, none of which may be waited for here; those already gone are no error."""
+    for pid in processes:
+        send(pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+
+
+def end_descendants() -> set[int]:
+    """Kill the whole family, frozen first so that nothing forks away meanwhile; who they were."""
+    if sys.platform == "win32" or not LINUX:
+        found = descendants()
+    else:
+        found = set()
+        while fresh := descendants() - found:
+            for pid in fresh:
+                send(pid, signal.SIGSTOP)
+            found |= fresh
+    end_all(found)
+    return found
+
+
+def end_strays(marker: str) -> int:
+    """Kill every process whose environment carries `marker`; how many there were.
+
+    For the rare case that a supervisor itself was killed and what it watched runs on. Ourselves and our
+    ancestors are spared: a campaign may well be the run of another campaign.
+    """
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - the supervisor starts without site-packages
+
+    spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    ended: set[tuple[int, float]] = set()
+    while True:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.pid not in spared and process.environ().get(MARKER_VARIABLE) == marker:
+                    found.append(process)
+        fresh = [process for process in found if (process.pid, process.create_time()) not in ended]
+        if not fresh:
+            return len(ended)
+        for process in fresh:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+            ended.add((process.pid, process.create_time()))
+        psutil.wait_procs(fresh, timeout=10)
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process that may be gone already, or belong to somebody else."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _stat_fields(pid: int | str) -> list[bytes]:
+    """The fields after the command, which stands in brackets and may hold anything, brackets too."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+
+
+def _linux_descendants() -> set[int]:
+    children: dict[int, list[int]] = {}
+    unburied: set[int] = set()
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are enough
+        if name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                state, parent = _stat_fields(name)[:2]
+                children.setdefault(int(parent), []).append(int(name))
+                if state in (b"Z", b"X"):
+                    unburied.add(int(name))
+    found: set[int] = set()
+    waiting = [os.getpid()]
+    while waiting:
+        fresh = [pid for pid in children.get(waiting.pop(), ()) if pid not in found]
+        found.update(fresh)
+        waiting += fresh
+    return found - unburied
+
+
+def _portable_descendants() -> set[int]:
+    import psutil  # noqa: PLC0415 - see end_strays
+
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.status() != psutil.STATUS_ZOMBIE:
+                found.add(child.pid)
+    marker = os.environ.get(MARKER_VARIABLE)
+    for process in psutil.process_iter() if marker else ():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(MARKER_VARIABLE) == marker:
+                found.add(process.pid)
+    return found
+
+
+def _portable_identity(pid: int) -> str | None:
+    import psutil  # noqa: PLC0415 - see end_strays
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except psutil.Error:
+        return None
