@@ -125,7 +125,14 @@ class Summary:
             return f"{tried}, none kept: {name} stays at the baseline's {self.baseline:.6g}"
         percent = f", {self.gain_percent:.2g} % better" if self.gain_percent is not None else ""
         times = f", {self.gain_in_noise:.1f}× the measured noise" if self.gain_in_noise is not None else ""
-        return f"{name} {self.baseline:.6g} → {self.incumbent.score:.6g}{percent}{times}, after {tried}"
+        before, after = self.metric_text(self.baseline), self.metric_text(self.incumbent.score)
+        return f"{name} {before} → {after}{percent}{times}, after {tried}"
+
+    def metric_text(self, value: float) -> str:
+        """A value of the metric with as many decimals as three digits of the total gain need."""
+        if not self.gain or not 1e-12 < abs(self.gain) < 1e9:
+            return f"{value:.6g}"
+        return f"{value:.{max(0, 2 - math.floor(math.log10(abs(self.gain))))}f}"
 
     def total_seconds(self) -> dict[str, float]:
         """Seconds of all slots together by `TIME_PARTS`; empty when no clock times are known."""

@@ -1,0 +1,495 @@
+"""`progress.png`: every attempt, what was kept, and where the time went, readable at a glance.
+
+In the manner of the original's picture, with three things that a real night needs: outliers are clipped to the edge
+and counted instead of flattening the rest, labels never cover one another, and the noise stands beside the gains.
+No `pyplot`: it keeps global state, and reports are drawn beside running campaigns.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.metric import Direction, Metric
+from autoresearch.domain.verdict import Verdict
+from autoresearch.report.summary import TIME_PARTS, KeptChange, Summary, summarise
+
+# Okabe and Ito's palette: told apart with any colour vision, and in grey by lightness.
+_GREEN, _ORANGE, _BLUE, _GREY, _INK = "#009E73", "#D55E00", "#0072B2", "#9AA0A6", "#24292F"
+_TIME_COLOURS = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#DDDDDD")
+_DPI = 150
+_INCHES = (1600 / _DPI, 900 / _DPI)
+_MAX_LABELS = 60  # more could not be read, and placing them would take minutes on a long campaign
+_LABEL_LENGTHS = (34, 22)
+_LABEL_SIZE = 8.5
+_LABEL_DEGREES = 30
+_LEGEND = ("kept", "best", "discarded", "off", "failed", "incumbent")  # first words, in this order
+_OFFSETS = (5, 12, 20, 30, 42, 56, 72, 90, 110, 132)  # points between a dot and its label
+_SLANTS = (0.0, -0.6, 0.6, -1.4, 1.4)  # sideways steps per step away
+_FAR = 1e100  # beyond this, differences of values overflow; such attempts are shown as off the scale
+_FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei",
+                   "Malgun Gothic", "WenQuanYi Zen Hei", "Arial Unicode MS", "Segoe UI Symbol")  # fmt: skip
+
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class Progress:
+    """A drawn figure, before it is saved."""
+
+    figure: Figure
+    labels: list[Text]
+    """The labels of kept changes that found a place."""
+    num_dropped: int
+    """Kept changes whose label found none."""
+
+
+def draw_progress(
+    experiments: Sequence[Experiment],
+    metric: Metric,
+    path: Path,
+    title: str | None = None,
+    *,
+    summary: Summary | None = None,
+) -> Path:
+    """Draw a campaign's progress into a PNG of about 1600 × 900 pixels and return its path.
+
+    Args:
+        experiments: All of one campaign, in any order; none at all gives a picture that says so.
+        metric: What was measured.
+        path: The file; written anew as a whole, so a viewer never loads half a picture.
+        title: The line above the picture; by default the summary's headline.
+        summary: The campaign's summary, if there is one already; the noise band and the time bar come from it.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    progress = progress_figure(experiments, metric, title, summary=summary)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as an empty box; nobody can help it
+        partial = path.with_name(f".{path.name}.part")
+        progress.figure.savefig(partial, dpi=_DPI, format="png")
+    partial.replace(path)
+    return path
+
+
+def progress_figure(
+    experiments: Sequence[Experiment], metric: Metric, title: str | None = None, *, summary: Summary | None = None
+) -> Progress:
+    """Draw what `draw_progress` saves."""
+    summary = summary or summarise(experiments, metric)
+    figure = Figure(figsize=_INCHES, dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        _write(figure, 0.065, 0.955, title or summary.headline, size=13, weight="bold", va="center")
+        attempts = _Attempts(experiments, metric)
+        if not attempts.can_be_drawn:
+            message = "no experiment has been measured yet" if not attempts.num_failed else "no run has a score yet"
+            _write(figure, 0.5, 0.5, message, size=16, ha="center", color=_GREY)
+            return Progress(figure, [], 0)
+        has_time = bool(summary.slots)
+        axes = figure.add_axes((0.065, 0.19 if has_time else 0.09, 0.92, 0.67 if has_time else 0.77))
+        labels, num_dropped = _draw_attempts(figure, axes, attempts, summary)
+        if has_time:
+            _draw_time(figure.add_axes((0.065, 0.055, 0.92, 0.035)), summary)
+    return Progress(figure, labels, num_dropped)
+
+
+class _Attempts:
+    """The numbers behind the dots, and limits of the picture that an outlier cannot stretch."""
+
+    def __init__(self, experiments: Sequence[Experiment], metric: Metric) -> None:
+        ordered = sorted((e for e in experiments if e.verdict is not None), key=lambda e: e.number)
+        scored = [(e, e.sample.mean) for e in ordered if e.score is not None and e.verdict is not Verdict.CRASH]
+        self.metric = metric
+        self.sign = -1.0 if metric.direction is Direction.MIN else 1.0
+        self.kept = [(e, v) for e, v in scored if e.verdict is Verdict.KEEP]
+        self.discarded = [(e.number, v) for e, v in scored if e.verdict is not Verdict.KEEP]
+        drawn = {e.number for e, _ in scored}
+        self.failed = [e.number for e in ordered if e.number not in drawn]
+        self.num_failed = len(self.failed)
+        self.values = np.array([v for _, v in scored if abs(v) < _FAR])
+        self.can_be_drawn = bool(len(self.values))
+        self.first = min((e.number for e in ordered), default=0)
+        self.last = max((e.number for e in ordered), default=0)
+        self.has_baseline = any(e.is_baseline for e, _ in self.kept)
+
+    def limits(self, noise: float | None) -> tuple[float, float]:
+        """The worst and the best value that the picture shows, without room for labels.
+
+        From the best kept value back to the worst kept one, unless that is more than five times the range in
+        which most attempts lie: then the first leaps are clipped too, for the sake of everything after them.
+        """
+        goodness = self.sign * self.values
+        kept = np.array([self.sign * v for _, v in self.kept if abs(v) < _FAR])
+        best = float(kept.max()) if len(kept) else float(goodness.max())
+        spread = best - float(np.quantile(goodness, 0.15))
+        floor = 4 * noise if noise else 0.0
+        spread = max(spread, floor, abs(best) * 1e-9, 1e-12)
+        candidates = kept if len(kept) else goodness
+        shown = candidates[candidates >= best - 5 * spread]
+        worst = min(float(shown.min()), best - spread)
+        return self.sign * (worst - 0.04 * (best - worst)), self.sign * best
+
+    def marks(self, limits: tuple[float, float]) -> Floats:
+        """The kept attempts, clipped to the picture, shape (n, 2)."""
+        return np.array([(e.number, min(max(v, limits[0]), limits[1])) for e, v in self.kept]).reshape(-1, 2)
+
+    def best_line(self, limits: tuple[float, float]) -> Floats:
+        """The corners of the best-so-far line, clipped to the picture, shape (n, 2)."""
+        corners: list[tuple[float, float]] = []
+        for experiment, value in self.kept:
+            shown = min(max(value, limits[0]), limits[1])
+            if corners:
+                shown = self.metric.best([shown, corners[-1][1]])
+                corners.append((experiment.number, corners[-1][1]))
+            corners.append((experiment.number, shown))
+        return np.array([*corners, *((self.last, y) for _, y in corners[-1:])], dtype=np.float64).reshape(-1, 2)
+
+
+def _draw_attempts(figure: Figure, axes: Axes, attempts: _Attempts, summary: Summary) -> tuple[list[Text], int]:
+    worst, best = attempts.limits(summary.noise)
+    room = 0.42 if len(attempts.kept) > 1 else 0.12  # for labels, on the side where no dots are
+    edge = best + room * (best - worst)
+    low, high = sorted((worst, edge))
+    axes.set_ylim(low, high)
+    width = max(1, attempts.last - attempts.first)
+    axes.set_xlim(attempts.first - 0.012 * width - 0.3, attempts.last + 0.02 * width + 0.3)
+    _style(axes, attempts.metric)
+    _draw_noise(axes, summary)
+    dots = _draw_discarded(axes, attempts, worst, edge)
+    _draw_failed(axes, attempts)
+    _draw_kept(axes, attempts)
+    labels, num_dropped = _place_labels(figure, axes, summary.kept, dots, attempts)
+    _draw_legend(axes, num_dropped)
+    return labels, num_dropped
+
+
+def _draw_legend(axes: Axes, num_dropped: int) -> None:
+    """One row above the picture, where it cannot cover a dot."""
+    handles, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda i: _LEGEND.index(names[i].split(" ", maxsplit=1)[0]))
+    if num_dropped:
+        names = [n.replace(")", f", +{num_dropped} more unlabelled)") if n.startswith("kept") else n for n in names]
+    chosen, texts = [handles[i] for i in order], [names[i] for i in order]
+    axes.legend(chosen, texts, loc="lower left", bbox_to_anchor=(-0.008, 1.005), ncols=len(names), frameon=False,
+                fontsize=8.5, handletextpad=0.3, columnspacing=1.3, borderpad=0.2, handlelength=1.5,
+                labelcolor=_INK)  # fmt: skip
+
+
+def _style(axes: Axes, metric: Metric) -> None:
+    better = "lower" if metric.direction is Direction.MIN else "higher"
+    axes.set_ylabel(f"{_shorten(metric.name, 40)}  ({better} is better)", parse_math=False, fontsize=10, color=_INK)
+    axes.set_xlabel("experiment", fontsize=10, color=_INK)
+    axes.tick_params(labelsize=9, colors=_INK, length=3)
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.grid(visible=True, color="#ECEFF1", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#C4C9CE")
+
+
+def _draw_noise(axes: Axes, summary: Summary) -> None:
+    if summary.noise and summary.incumbent and abs(summary.incumbent.score) < _FAR:
+        centre, label = summary.incumbent.score, f"incumbent ± noise ({summary.noise:.2g})"
+        low, high = centre - summary.noise, centre + summary.noise
+        axes.axhspan(low, high, color=_BLUE, alpha=0.13, linewidth=0, label=label)
+
+
+def _draw_discarded(axes: Axes, attempts: _Attempts, worst: float, edge: float) -> Floats:
+    """Draw the discarded attempts; those off the scale are arrows at the edge. Returns the dots as (n, 2) data."""
+    points = np.array(attempts.discarded, dtype=np.float64).reshape(-1, 2)
+    low, high = sorted((worst, edge))
+    inside = points[(points[:, 1] >= low) & (points[:, 1] <= high)]
+    outside = points[(points[:, 1] < low) | (points[:, 1] > high)]
+    many = max(1.0, len(points) / 400)
+    if len(inside):
+        size, alpha = max(4.0, 20 / many**0.5), max(0.3, 0.8 / many**0.3)
+        axes.scatter(inside[:, 0], inside[:, 1], s=size, alpha=alpha, color=_GREY, linewidths=0, zorder=2,
+                     label=f"discarded ({len(points)})")  # fmt: skip
+    extreme = max(outside[:, 1], key=lambda v: abs(v - worst), default=0.0)
+    note = f"off the scale ({len(outside)}, {'up' if extreme > high else 'down'} to {extreme:.4g})"
+    for is_out, level, marker in ((outside[:, 1] > high, high, "^"), (outside[:, 1] < low, low, "v")):
+        if is_out.any():
+            has_extreme = extreme in outside[is_out, 1]
+            axes.scatter(outside[is_out, 0], np.full(is_out.sum(), level), s=26, marker=marker, color="#6B7178",
+                         linewidths=0, clip_on=False, zorder=3, label=note if has_extreme else None)  # fmt: skip
+    return inside
+
+
+def _draw_failed(axes: Axes, attempts: _Attempts) -> None:
+    if attempts.failed:
+        level = 0.985 if attempts.metric.direction is Direction.MIN else 0.015
+        axes.scatter(attempts.failed, [level] * len(attempts.failed), transform=axes.get_xaxis_transform(), s=22,
+                     marker="x", color=_ORANGE, linewidths=1.1, zorder=3,
+                     label=f"failed ({attempts.num_failed})")  # fmt: skip
+
+
+def _draw_kept(axes: Axes, attempts: _Attempts) -> None:
+    if not attempts.kept:
+        return
+    line = attempts.best_line(axes.get_ylim())
+    axes.plot(line[:, 0], line[:, 1], color=_GREEN, linewidth=1.6, zorder=3, label="best so far")
+    low, high = axes.get_ylim()
+    marks = attempts.marks((low, high))
+    is_off = np.array([not low <= v <= high for _, v in attempts.kept])
+    kinds = ((~is_off, "o", f"kept ({len(marks)})"), (is_off, "^" if attempts.sign < 0 else "v", None))
+    for chosen, marker, label in kinds:
+        axes.scatter(marks[chosen, 0], marks[chosen, 1], s=46, marker=marker, color=_GREEN, edgecolors="white",
+                     linewidths=0.8, zorder=4, clip_on=False, label=label)  # fmt: skip
+
+
+# -- labels ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A place for a label. Boxes stand in the frame turned by the labels' angle, in which they are all upright."""
+
+    text: str
+    at: Floats
+    """Where the text is anchored, in pixels."""
+    is_beyond: bool
+    """On the side of the best-so-far line where no dots are yet."""
+    box: tuple[float, float, float, float]
+    """Left, bottom, right, top in the turned frame."""
+    leader: Floats
+    """The dot and the text's anchor in the turned frame, shape (2, 2)."""
+    distance: float
+    """From dot to text in points."""
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A label that wants a place."""
+
+    texts: tuple[str, ...]
+    """From the full one to the shortest that still helps."""
+    mark: tuple[float, float]
+    """Its dot, in data units."""
+    weight: float
+    """What it costs to drop it, in points of distance."""
+
+
+def _place_labels(
+    figure: Figure, axes: Axes, kept: Sequence[KeptChange], dots: Floats, attempts: _Attempts
+) -> tuple[list[Text], int]:
+    """Give each kept change a label where it covers no other label and does not leave the picture.
+
+    Greedy placement depends on the order, so three orders are tried and the best layout is drawn. A label that
+    finds no place even when shortened is dropped, the least important ones first.
+    """
+    page = _Page(figure, axes, attempts, dots)
+    wishes = _wishes(kept, attempts, axes.get_ylim())
+    orders = (
+        sorted(wishes, key=lambda w: -w.weight),
+        sorted(wishes, key=lambda w: w.mark[0]),
+        sorted(wishes, key=lambda w: -w.mark[0]),
+    )
+    _, layout = min((page.layout(order) for order in orders), key=lambda found: found[0])
+    labels = [page.draw(place) for place in layout]
+    return labels, len(kept) + 1 - len(labels) if attempts.has_baseline else len(kept) - len(labels)
+
+
+def _wishes(kept: Sequence[KeptChange], attempts: _Attempts, limits: tuple[float, float]) -> list[_Wish]:
+    low, high = limits
+    important = sorted(kept, key=lambda k: (k is not kept[-1], -(k.gain or 0.0)))[:_MAX_LABELS]
+    wishes = []
+    for rank, change in enumerate(important):
+        text = change.description or f"#{change.number}"
+        off_scale = "" if low <= change.score <= high else f" ({change.score:.4g})"
+        texts = tuple(_shorten(text, length) + off_scale for length in _LABEL_LENGTHS)
+        mark = (change.number, min(max(change.score, low), high))
+        wishes.append(_Wish(texts, mark, 300 + 1000 / (1 + rank)))
+    for experiment, value in attempts.kept:
+        if experiment.is_baseline:
+            texts = (f"baseline {value:.5g}", "baseline")
+            wishes.append(_Wish(texts, (experiment.number, min(max(value, low), high)), 2000))
+    return wishes
+
+
+class _Page:
+    """The picture as labels see it: where dots are, and where labels are already."""
+
+    def __init__(self, figure: Figure, axes: Axes, attempts: _Attempts, dots: Floats) -> None:
+        self.figure, self.axes = figure, axes
+        self.renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+        self.down = attempts.metric.direction is Direction.MIN  # the empty side is below when smaller is better
+        self.degrees = _LABEL_DEGREES if self.down else -_LABEL_DEGREES
+        turn = math.radians(self.degrees)
+        self.turned = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+        line = axes.transData.transform(attempts.best_line(axes.get_ylim()))
+        marks = axes.transData.transform(attempts.marks(axes.get_ylim()))
+        dots = axes.transData.transform(dots)
+        ink = np.vstack([dots, marks, _sampled(line)])
+        self.obstacles = ink @ self.turned.T
+        self.weights = np.repeat([14.0, 70.0, 5.0], [len(dots), len(marks), len(ink) - len(dots) - len(marks)])
+        self.marks = marks @ self.turned.T
+        area = axes.get_window_extent()
+        self.area = (area.x0 + 3, area.y0 + 3, float(figure.bbox.x1) - 8, area.y1 - 3)
+        self.sizes: dict[str, tuple[float, float]] = {}
+
+    def layout(self, wishes: Sequence[_Wish]) -> tuple[float, list[_Place]]:
+        """Place the wishes one after another; returns what the layout costs, and the places found."""
+        cost, taken = 0.0, list[_Place]()
+        for wish in wishes:
+            for text in wish.texts:
+                free = (place for place in self._places(wish.mark, text) if self._is_free(place, taken))
+                best = min(((self._cost(place), index, place) for index, place in enumerate(free)), default=None)
+                if best is not None and best[0] < wish.weight:
+                    cost += best[0]
+                    taken.append(best[2])
+                    break
+                cost += 40
+            else:
+                cost += wish.weight
+        return cost, taken
+
+    def draw(self, place: _Place) -> Text:
+        """Draw the label and the thin line to its dot."""
+        x, y = map(float, place.at)
+        label = _write(self.figure, x, y, place.text, size=_LABEL_SIZE, transform=None, zorder=6)
+        label.set(rotation=self.degrees, rotation_mode="anchor", ha="right" if place.is_beyond else "left")
+        label.set(va="top" if place.is_beyond == self.down else "bottom")
+        label.set_path_effects([withStroke(linewidth=2.2, foreground="white", alpha=0.85)])
+        ends = self.axes.transData.inverted().transform(place.leader @ self.turned)
+        self.axes.plot(ends[:, 0], ends[:, 1], color=_GREEN, linewidth=0.7, alpha=0.8, zorder=2.5, clip_on=False)
+        return label
+
+    def _size(self, text: str) -> tuple[float, float]:
+        if text not in self.sizes:
+            label = _write(self.figure, 0, 0, text, size=_LABEL_SIZE, transform=None)
+            extent = label.get_window_extent(self.renderer)
+            label.remove()
+            self.sizes[text] = float(extent.width), float(extent.height)
+        return self.sizes[text]
+
+    def _places(self, mark: tuple[float, float], text: str) -> Iterator[_Place]:
+        anchor = self.axes.transData.transform(mark)
+        width, height = self._size(text)
+        for is_beyond in (True, False):
+            downward = is_beyond == self.down
+            for offset in _OFFSETS:
+                for slant in _SLANTS:
+                    shift = np.array([slant * offset, -offset if downward else offset]) * _DPI / 72
+                    at = anchor + shift
+                    x, y = self.turned @ at
+                    left, bottom = (x - width if is_beyond else x), (y - height if downward else y)
+                    box = (left - 3, bottom - 1, left + width + 3, bottom + height + 1)
+                    leader = np.array([anchor, at]) @ self.turned.T
+                    yield _Place(text, at, is_beyond, box, leader, offset * math.hypot(1, slant))
+
+    def _is_free(self, place: _Place, taken: Sequence[_Place]) -> bool:
+        left, bottom, right, top = place.box
+        corners = np.array([(left, bottom), (left, top), (right, bottom), (right, top)]) @ self.turned
+        x0, y0, x1, y1 = self.area
+        if corners[:, 0].min() < x0 or corners[:, 1].min() < y0 or corners[:, 0].max() > x1 or corners[:, 1].max() > y1:
+            return False
+        for other in taken:
+            a, b, c, d = other.box
+            if left < c and a < right and bottom < d and b < top:
+                return False
+            if _crosses(place.leader, other.box) or _crosses(other.leader, place.box):
+                return False
+        return True
+
+    def _cost(self, place: _Place) -> float:
+        """Points of distance, far ones dearer; ink under the text is as bad as some more distance."""
+        left, bottom, right, top = place.box
+        x, y = self.obstacles[:, 0], self.obstacles[:, 1]
+        covered = (x > left - 2) & (x < right + 2) & (y > bottom - 2) & (y < top + 2)
+        start, end = place.leader
+        struck = _distances(self.marks, start, end) < 6  # a leader through another dot seems to belong to it
+        ink = float(self.weights[covered].sum()) + 40 * max(0, int(struck.sum()) - 1)
+        return place.distance + place.distance**2 / 60 + ink + (0 if place.is_beyond else 10)
+
+
+def _sampled(line: Floats) -> Floats:
+    """Points along a polyline in pixels, about one in every ten."""
+    pieces = [np.linspace(start, end, max(2, int(np.abs(end - start).max() / 10))) for start, end in pairwise(line)]
+    return np.vstack([*pieces, line[-1:]])
+
+
+def _distances(points: Floats, start: Floats, end: Floats) -> Floats:
+    """From each point to the segment, in pixels."""
+    along = end - start
+    at = np.clip((points - start) @ along / max(float(along @ along), 1e-9), 0, 1)
+    return np.asarray(np.hypot(*(points - start - at[:, None] * along).T))
+
+
+def _crosses(segment: Floats, box: tuple[float, float, float, float]) -> bool:
+    """Whether a segment touches a box: clipped by both pairs of sides, something of it remains."""
+    enter, leave = 0.0, 1.0
+    for axis in (0, 1):
+        start, step = float(segment[0, axis]), float(segment[1, axis] - segment[0, axis])
+        if abs(step) < 1e-9:
+            if not box[axis] < start < box[axis + 2]:
+                return False
+            continue
+        near, far = sorted(((box[axis] - start) / step, (box[axis + 2] - start) / step))
+        enter, leave = max(enter, near), min(leave, far)
+    return enter < leave
+
+
+# -- time and text --------------------------------------------------------------------------------------------------
+
+
+def _draw_time(axes: Axes, summary: Summary) -> None:
+    """One bar: how the slots' hours were spent."""
+    seconds = summary.total_seconds()
+    total = sum(seconds.values()) or 1.0
+    start = 0.0
+    for part, colour in zip(TIME_PARTS, _TIME_COLOURS, strict=True):
+        share = seconds[part] / total
+        axes.barh(0, share, left=start, height=1, color=colour, linewidth=0)
+        label = f"{part} {100 * share:.0f} %"
+        if share > 0.011 * len(label):
+            dark = part in ("training", "evaluation")
+            axes.text(
+                start + share / 2, 0, label, ha="center", va="center", fontsize=8.5, color="white" if dark else _INK
+            )
+        start += share
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-0.5, 0.5)
+    axes.set_axis_off()
+    hours = total / 3600
+    slots = f"{len(summary.slots)} slots" if len(summary.slots) > 1 else "one slot"
+    axes.text(0, -0.7, f"how {hours:.3g} h on {slots} were spent", ha="left", va="top", fontsize=8.5, color=_INK)
+
+
+def _write(figure: Figure, x: float, y: float, text: str, *, size: float, **style: Any) -> Text:
+    """Text of unknown origin: a dollar sign in it is no mathematics, and its script may need another font."""
+    style = {"color": _INK, **style}
+    return figure.text(x, y, text, fontsize=size, parse_math=False, fontfamily=_fonts(), **style)
+
+
+@cache
+def _fonts() -> list[str]:
+    known = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in known)]
+
+
+def _shorten(text: str, length: int) -> str:
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= length else text[: length - 1].rstrip(" ,;:(-") + "…"
