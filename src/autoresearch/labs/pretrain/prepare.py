@@ -50,7 +50,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -78,7 +78,10 @@ SHARD_BYTES = 128 << 20
 """Size of one file of packed training rows, roughly."""
 
 HELD_OUT_FRACTION_MAX = 0.06
-"""Largest share of documents held out for validation, and again for test, where the dataset has no such split."""
+"""Largest share of text held out for validation, and again for test, where the dataset has no such split."""
+
+HELD_OUT_SCAN_BYTES = 256 << 20
+"""Text read to choose what is held out."""
 
 TEXT_CHUNK_BYTES = 8192
 """Plain text files are cut at line ends into documents of about this size, so that one long file can be split too."""
@@ -161,13 +164,6 @@ class Source:
         rows = [f"{split} {f.name} {f.stat().st_size}" for split in SPLITS for f in self.files.get(split, [])]
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
-    def held_out_fraction(self, eval_tokens: int) -> float:
-        """Choose the share of documents to hold out: one and a half evaluations' worth of text, but never much."""
-        # Four bytes a token is the pessimistic end for our vocabularies; compressed shards hold more text than
-        # their size says, so large datasets hold out more than needed, never less.
-        total = sum(f.stat().st_size for f in self.files["train"])
-        return min(HELD_OUT_FRACTION_MAX, max(0.0005, 1.5 * 4 * eval_tokens / max(1, total)))
-
 
 def open_source(dataset: str, shards: int) -> Source:
     """Find (and for hub datasets download) the files of a dataset.
@@ -199,7 +195,11 @@ def stdlib_source() -> Source:
     """List the running interpreter's own library: text that is on every machine, about 12 MB without its tests."""
     root = Path(sysconfig.get_path("stdlib"))
     unwanted = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__"}
-    files = [f for f in sorted(root.rglob("*.py")) if not unwanted & set(f.relative_to(root).parts)]
+    files: list[Path] = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if name not in unwanted]  # do not even look inside
+        files += [Path(folder, name) for name in names if name.endswith(".py")]
+    files.sort()
     if not files:
         raise DataError(f"the standard library at {root} holds no .py files; pass --dataset PATH with text of your own")
     # Sorted by name, neighbours are alike; a fixed shuffle keeps the tokenizer sample and --max-bytes representative.
@@ -224,9 +224,10 @@ def folder_source(path: Path) -> Source:
 
 
 def hub_source(name: str, repo: str, wanted: dict[str, list[str]]) -> Source:
-    """Download files of a hub dataset into the hub's own cache, where an interrupted download goes on later.
+    """Download files of a hub dataset into the hub client's own cache.
 
-    HF_ENDPOINT (a mirror), HF_HOME and proxies are honoured by huggingface_hub.
+    A broken connection is taken up at the byte it reached, and files that have arrived are never fetched again; a file
+    in flight when the process is killed starts anew. HF_ENDPOINT (a mirror), HF_HOME and proxies are honoured.
     """
     from huggingface_hub import hf_hub_download
 
@@ -242,8 +243,9 @@ def hub_source(name: str, repo: str, wanted: dict[str, list[str]]) -> Source:
                 except Exception as error:  # the hub client raises many kinds; all mean "no file"
                     reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
                     raise DataError(
-                        f"could not download {filename} of {repo} ({type(error).__name__}: {reason}); what has arrived "
-                        "is kept, so run the same command again, set HF_ENDPOINT to a mirror, or use --dataset stdlib"
+                        f"could not download {filename} of {repo} ({type(error).__name__}: {reason}); files that have "
+                        "arrived are kept, so run the same command again, set HF_ENDPOINT to a mirror, or use "
+                        "--dataset stdlib"
                     ) from error
                 try:
                     open_parquet(path)
@@ -327,19 +329,58 @@ def read_plain_text(path: Path) -> Iterator[bytes]:
     yield b"".join(pending)
 
 
-def split_of(document: bytes, fraction: float, *, val: bool, test: bool) -> str:
-    """Assign a training document to a split by its content, so that exact copies never straddle two splits.
+def draw_of(document: bytes) -> float:
+    """Return a number from 0 to 1 that depends on content alone, so that exact copies never straddle two splits."""
+    return int.from_bytes(hashlib.blake2b(document, digest_size=8).digest(), "big") / 2**64
 
-    Args:
-        document: Raw bytes.
-        fraction: Share of documents for each split made by holding out.
-        val: Whether validation is made by holding out.
-        test: Whether test is made by holding out.
+
+class HeldOut(NamedTuple):
+    """Which training documents are held out: those that draw low are for test, those that draw high for validation."""
+
+    test_up_to: float = -1.0
+    val_from: float = 2.0
+
+    def split_of(self, document: bytes) -> str:
+        """Return the split of a training document."""
+        draw = draw_of(document)
+        return "test" if draw <= self.test_up_to else "val" if draw >= self.val_from else "train"
+
+
+def choose_held_out(source: Source, eval_tokens: int) -> HeldOut:
+    """Choose what to hold out of the training files for the splits a dataset lacks.
+
+    One and a half evaluations' worth of text each, but at most HELD_OUT_FRACTION_MAX of all, and at least one document.
+    Very large datasets are judged by their first part, which then holds out more than needed, never less.
     """
-    draw = int.from_bytes(hashlib.blake2b(document, digest_size=8).digest(), "big") / 2**64
-    if test and draw < fraction:
-        return "test"
-    return "val" if val and draw >= 1 - fraction else "train"
+    make_val, make_test = not source.files.get("val"), not source.files.get("test")
+    if not (make_val or make_test):
+        return HeldOut()
+    sizes: dict[float, int] = {}
+    total = 0
+    for file in source.files["train"]:
+        for document in read_documents(file, source.whole_files):
+            if document and total < HELD_OUT_SCAN_BYTES:
+                draw = draw_of(document)
+                sizes[draw] = sizes.get(draw, 0) + len(document)
+                total += len(document)
+        if total >= HELD_OUT_SCAN_BYTES:
+            break
+    if len(sizes) < 1 + make_val + make_test:
+        raise DataError(f"{source.name} has {len(sizes)} distinct documents, too few to split; give more text")
+    # Four bytes a token is the pessimistic end for vocabularies of this size.
+    wanted = min(HELD_OUT_FRACTION_MAX * total, 1.5 * 4 * eval_tokens)
+    draws = sorted(sizes)
+
+    def reach(order: list[float]) -> float:
+        held = 0
+        for draw in order:
+            held += sizes[draw]
+            if held >= wanted:
+                break
+        return draw
+
+    middle = len(draws) // 2  # for tiny corpora: neither side may reach across
+    return HeldOut(reach(draws[:middle]) if make_test else -1.0, reach(draws[:middle:-1]) if make_val else 2.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -548,8 +589,7 @@ def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any
 def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path) -> dict[str, Any]:
     """Write tokenizer, packed splits and manifest into an empty directory."""
     started = time.monotonic()
-    fraction = source.held_out_fraction(plan.eval_tokens)
-    make_val, make_test = not source.files.get("val"), not source.files.get("test")
+    held_out = choose_held_out(source, plan.eval_tokens)
 
     def documents(split: str) -> Iterator[bytes]:
         own = source.files.get(split)
@@ -557,7 +597,7 @@ def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path)
             for document in read_documents(file, source.whole_files):
                 if not document:
                     continue
-                if (own and split != "train") or split_of(document, fraction, val=make_val, test=make_test) == split:
+                if (own and split != "train") or held_out.split_of(document) == split:
                     yield document
 
     def sample() -> Iterator[bytes]:
@@ -569,7 +609,7 @@ def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path)
             for document in read_documents(file, source.whole_files):
                 if left <= 0 or left_here <= 0:
                     break
-                if split_of(document, fraction, val=make_val, test=make_test) == "train":
+                if held_out.split_of(document) == "train":
                     left -= len(document)
                     left_here -= len(document)
                     yield document

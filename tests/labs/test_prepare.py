@@ -1,0 +1,518 @@
+"""Data, packing, the clock and the metric of the pretraining lab."""
+
+import io
+import itertools
+import json
+import math
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from conftest import plan, run_script, words
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("torch")
+pytest.importorskip("rustbpe")
+pytest.importorskip("tiktoken")
+import torch
+
+BOS = 999
+
+
+def runtime_of(prepare, **values):
+    """Return a Runtime with an ample budget."""
+    return prepare.Runtime(**{"budget_seconds": 1e9} | values)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Packing
+
+
+@settings(max_examples=200, deadline=None)
+@given(lengths=st.lists(st.integers(0, 70), max_size=40), row_length=st.integers(2, 20), buffer=st.integers(1, 30))
+def test_packing_loses_no_token_and_starts_rows_with_bos(prepare, lengths, row_length, buffer):
+    """Rows are full, start with BOS, and hold every token of every document exactly once, in reading order."""
+    # Token values carry document and position, so that order inside a document can be checked; 10**6 is BOS.
+    documents = [[1000 * d + t for t in range(n)] for d, n in enumerate(lengths)]
+    rows = list(prepare.pack_rows(iter(documents), row_length, 10**6, buffer))
+    assert all(len(row) == row_length and row[0] == 10**6 for row in rows)
+    tokens = [t for row in rows for t in row if t != 10**6]
+    assert sorted(tokens) == sorted(t for document in documents for t in document)
+    assert all(b == a + 1 for row in rows for a, b in itertools.pairwise(row) if 10**6 not in (a, b))
+
+
+def test_packing_cost_is_small(prepare):
+    """At a realistic mix of lengths, BOS tokens and padding take less than three percent of the slots."""
+    lengths = np.random.default_rng(0).lognormal(4.5, 1, 2000).astype(int)
+    rows = list(prepare.pack_rows(([1] * n for n in lengths), 257, BOS))
+    assert len(rows) * 257 < 1.03 * lengths.sum()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tokenizer
+
+
+@settings(max_examples=100, deadline=None)
+@given(document=st.one_of(st.binary(max_size=200), st.text(max_size=100).map(lambda s: s.encode("utf-8", "replace"))))
+def test_any_bytes_survive_the_tokenizer(prepare, data_dir, document):
+    """Encoding is lossless for text and for bytes that are no text, and token bytes sum to the document's bytes."""
+    data = prepare.load(data_dir)
+    tokenizer = data.tokenizer()
+    (ids,) = tokenizer.encode([document])
+    assert tokenizer.decode(ids) == document
+    assert data.token_bytes[ids].sum() == len(document)
+
+
+def test_lone_bytes_count_as_one(prepare, data_dir):
+    """A byte of a multi-byte character is worth one byte, not the three of a replacement mark."""
+    data = prepare.load(data_dir)
+    (ids,) = data.tokenizer().encode(["é🙂".encode()[:3]])
+    assert data.token_bytes[ids].sum() == 3
+
+
+def test_bos_is_worth_nothing(prepare, data_dir):
+    """BOS takes the last id and 0 bytes."""
+    data = prepare.load(data_dir)
+    assert data.bos_id == data.vocab_size - 1
+    assert data.token_bytes[data.bos_id] == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Preparing
+
+
+def test_splits_hold_every_byte_once(prepare, corpus, data_dir):
+    """Over all splits, the packed targets are worth exactly the bytes of the source file."""
+    data = prepare.load(data_dir)
+    splits = data.manifest["splits"]
+    total = 0
+    for figures in splits.values():
+        packed = sum(data.token_bytes[data._map(name)[:, 1:]].sum() for name in figures["files"])
+        assert packed == figures["bytes"]
+        total += packed
+    assert total == (corpus / "text.txt").stat().st_size
+
+
+def test_test_split_is_sealed(prepare, data_dir, tmp_path, monkeypatch):
+    """A folder without its sealed part still trains and validates; asking for the test split says why it cannot."""
+    for file in data_dir.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    data = prepare.load(tmp_path)
+    data.eval_rows("val")
+    with pytest.raises(prepare.DataError, match="sealed"):
+        data.eval_rows("test")
+    monkeypatch.setenv("AUTORESEARCH_SEALED_DIR", str(data_dir / "sealed"))
+    assert len(data.eval_rows("test")[0]) == data.num_eval_rows
+
+
+def test_equal_documents_share_a_split(prepare):
+    """The split is a function of content, so a copied document cannot be both trained on and tested on."""
+    held_out = prepare.HeldOut(0.1, 0.9)
+    splits = [held_out.split_of(str(i).encode()) for i in range(2000)]
+    assert splits == [held_out.split_of(str(i).encode()) for i in range(2000)]
+    assert 100 < splits.count("val") < 300
+    assert 100 < splits.count("test") < 300
+
+
+@given(sizes=st.lists(st.integers(1, 50_000), min_size=3, max_size=12))
+@settings(max_examples=20, deadline=None)
+def test_small_corpora_get_every_split(prepare, tmp_path_factory, sizes):
+    """Three distinct documents are enough: each split gets at least one, and training gets at least one."""
+    file = tmp_path_factory.mktemp("small") / "a.jsonl"
+    file.write_text("".join(json.dumps({"text": f"{i}" + "x" * n}) + "\n" for i, n in enumerate(sizes)))
+    held_out = prepare.choose_held_out(prepare.folder_source(file), 1000)
+    assert {held_out.split_of(d) for d in prepare.read_documents(file)} == {"train", "val", "test"}
+
+
+def test_preparing_again_does_nothing(prepare, corpus, data_dir, capsys):
+    """The same arguments find the folder prepared, say so, and write nothing."""
+    before = {f: f.stat().st_mtime_ns for f in data_dir.rglob("*")}
+    prepare.prepare(plan(prepare, corpus), data_dir)
+    assert "nothing to do" in capsys.readouterr().err
+    assert before == {f: f.stat().st_mtime_ns for f in data_dir.rglob("*")}
+
+
+def test_other_arguments_need_force(prepare, corpus, data_dir, tmp_path):
+    """A folder prepared differently is not overwritten in passing; with force it is replaced as a whole."""
+    target = tmp_path / "data"
+    prepare.prepare(plan(prepare, corpus), target)
+    with pytest.raises(prepare.DataError, match="another vocab_size"):
+        prepare.prepare(plan(prepare, corpus, vocab_size=280), target)
+    prepare.prepare(plan(prepare, corpus, vocab_size=280), target, force=True)
+    assert prepare.load(target).vocab_size == 280
+    assert [f.name for f in tmp_path.iterdir()] == ["data"]
+
+
+def test_interruption_leaves_nothing(prepare, corpus, tmp_path, monkeypatch):
+    """When packing dies half-way, neither the target nor a temporary folder remains."""
+    monkeypatch.setattr(prepare, "write_split", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare(plan(prepare, corpus), tmp_path / "data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_max_bytes_limits_training_text(prepare, corpus, tmp_path):
+    """--max-bytes stops training text at the first document past the limit, and leaves held-out text alone."""
+    manifest = prepare.prepare(plan(prepare, corpus, max_bytes=50_000), tmp_path / "data")
+    assert 50_000 <= manifest["splits"]["train"]["bytes"] < 50_000 + 2 * prepare.TEXT_CHUNK_BYTES
+    assert manifest["splits"]["val"]["documents"] > 0
+
+
+def test_folder_formats_and_named_splits(prepare, tmp_path):
+    """Parquet, JSON lines, Markdown and plain text are read together; files named val… and test… are those splits."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.parquet").write_bytes(parquet(1))
+    (folder / "b.jsonl").write_text("".join(json.dumps({"text": words(i, 500)}) + "\n" for i in range(40)))
+    (folder / "c.md").write_text(words(50, 9000), encoding="utf-8")
+    (folder / "validation_0.txt").write_text(words(51, 5000), encoding="utf-8")
+    (folder / "test.txt").write_text(words(52, 5000), encoding="utf-8")
+    manifest = prepare.prepare(plan(prepare, folder), tmp_path / "data")
+    sizes = {split: figures["bytes"] for split, figures in manifest["splits"].items()}
+    assert sizes["val"] == (folder / "validation_0.txt").stat().st_size
+    assert sizes["test"] == (folder / "test.txt").stat().st_size
+    assert sizes["train"] > 30_000
+
+
+def test_document_separator_splits_plain_text(prepare, tmp_path):
+    """A plain text file may mark its documents; the mark itself is no text."""
+    (tmp_path / "t.txt").write_bytes(b"one\ntwo<|endoftext|>\nthree\n")
+    assert [d.strip() for d in prepare.read_documents(tmp_path / "t.txt") if d.strip()] == [b"one\ntwo", b"three"]
+
+
+@pytest.mark.parametrize(("make", "expected"), [
+    (lambda d: "nonesuch", "no dataset or path named 'nonesuch'"),
+    (lambda d: (d / "empty").mkdir() or d / "empty", "holds no .parquet"),
+    (lambda d: (d / "a.parquet").write_bytes(parquet(0)[:-100]) and d, "a.parquet is truncated or corrupt"),
+    (lambda d: (d / "a.parquet").write_bytes(parquet(0, column="body")) and d, "no column named 'text'"),
+    (lambda d: (d / "a.jsonl").write_text('{"text": "x"}\n{"txt": 1}\n') and d, "a.jsonl line 2"),
+    (lambda d: (d / "val.txt").write_text("x") and d, "only validation or test files"),
+    (lambda d: (d / "a.txt").write_text("short") and d, "too few to split"),
+])
+def test_bad_input_is_one_sentence(prepare, tmp_path, capsys, make, expected):
+    """What a user can fix ends with exit code 2 and one line that names it, without a traceback or a folder left."""
+    assert prepare.main(["--dataset", str(make(tmp_path)), "--data-dir", str(tmp_path / "out")]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert expected in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_corruption_inside_a_parquet_file_is_named(prepare, tmp_path):
+    """A shard whose footer is whole but whose pages are not is named just the same."""
+    whole = bytearray(parquet(0))
+    whole[4:2000] = bytes(1996)
+    (tmp_path / "a.parquet").write_bytes(whole)
+    with pytest.raises(prepare.DataError, match=r"a\.parquet is truncated or corrupt"):
+        list(prepare.read_documents(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize(("argument", "value"), [("--vocab-size", 100), ("--vocab-size", 70000),
+                                                 ("--sequence-length", 0), ("--max-bytes", -1)])
+def test_impossible_sizes_are_refused(prepare, tmp_path, capsys, argument, value):
+    """A size that cannot work is refused with its range before any work."""
+    assert prepare.main(["--data-dir", str(tmp_path / "out"), argument, str(value)]) == 2
+    assert f"{argument} is {value}; choose a value from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "damage", "expected"), [
+    ("val.bin", lambda b: bytes([b[0] ^ 1]) + b[1:], "has changed"),
+    ("train_00000.bin", lambda b: b[:-2], "wrong size"),
+    ("manifest.json", lambda b: b[:50], "not a readable manifest"),
+    ("manifest.json", lambda b: b.replace(b'"version": 1', b'"version": 0'), "version 0"),
+])
+def test_damaged_folder_is_named_with_its_cure(prepare, corpus, tmp_path, name, damage, expected):
+    """A damaged file is found at load and named, with the command that repairs it."""
+    prepare.prepare(plan(prepare, corpus, max_bytes=20_000), tmp_path / "data")
+    path = tmp_path / "data" / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(prepare.DataError, match=expected) as caught:
+        prepare.load(tmp_path / "data")
+    assert "python prepare.py" in str(caught.value)
+
+
+def test_missing_folder_is_named_with_its_cure(prepare, tmp_path):
+    """Training before preparing says which command to run."""
+    with pytest.raises(prepare.DataError, match=r"no prepared data; run `python prepare\.py"):
+        prepare.load(tmp_path / "none")
+
+
+def test_standard_library_is_the_default(prepare):
+    """The default dataset is the interpreter's own source: many files, megabytes of them, in a fixed order."""
+    source = prepare.stdlib_source()
+    assert sum(f.stat().st_size for f in source.files["train"]) > 5_000_000
+    assert source.files == prepare.stdlib_source().files
+    assert not any("site-packages" in f.parts for f in source.files["train"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Hub
+
+
+def parquet(seed, column="text", padding=0):
+    """Return a parquet file of a few dozen short documents, and at least `padding` bytes, as bytes."""
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(seed).bytes(padding // 60 + 1)
+    columns = {column: [words(100 * seed + i, 600) for i in range(60)], "noise": [noise] * 60}
+    pq.write_table(pyarrow.table(columns), buffer, row_group_size=20, compression="none", use_dictionary=False)
+    return buffer.getvalue()
+
+
+class Hub(ThreadingHTTPServer):
+    """A stand-in for the hub on the loopback: HEAD, GET, Range; the first GET of a file can break off half-way."""
+
+    def __init__(self, files, *, break_off=(), damage=()):
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.files, self.break_off, self.damage = files, set(break_off), set(damage)
+        self.log = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def endpoint(self):
+        """Address for HF_ENDPOINT."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    """Answers for one file of one dataset repository."""
+
+    def log_message(self, *_):
+        """Keep test output quiet."""
+
+    def do_HEAD(self):
+        """Answer with the headers the hub client relies on."""
+        self.answer(body=False)
+
+    def do_GET(self):
+        """Answer with the file, or the part asked for."""
+        self.answer(body=True)
+
+    def answer(self, *, body):
+        """Send headers and, for GET, the bytes."""
+        name = self.path.split("/resolve/main/")[-1]
+        content = self.server.files.get(name)
+        if content is None:
+            self.send_error(404)
+            return
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        if body:
+            self.server.log.append((name, start))
+            if name in self.server.damage:
+                self.server.damage.remove(name)
+                content = content[: len(content) // 2] + bytes(len(content) - len(content) // 2)
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", f'"{abs(hash(name)):x}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(content) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        if body:
+            end = len(content)
+            if name in self.server.break_off:
+                self.server.break_off.remove(name)
+                end = len(content) // 2
+            self.wfile.write(content[start:end])
+            self.close_connection = True
+
+
+def prepare_from(hub, tmp_path, dataset="tinystories"):
+    """Run prepare.py against a stand-in hub."""
+    return run_script("prepare.py", "--dataset", dataset, "--shards", 1, "--vocab-size", 300, "--sequence-length", 32,
+                      "--eval-tokens", 512, "--data-dir", tmp_path / dataset, HF_ENDPOINT=hub.endpoint,
+                      HF_HOME=tmp_path / "hub", HF_HUB_DISABLE_XET=1, HF_HUB_DISABLE_TELEMETRY=1)
+
+
+def test_hub_download_resumes_and_is_kept(prepare, tmp_path):
+    """A download that breaks off goes on at the byte it reached, and a finished file is not fetched again."""
+    pytest.importorskip("huggingface_hub")
+    train, validation = prepare.TINYSTORIES_TRAIN[0], prepare.TINYSTORIES_VALIDATION
+    # The client counts what has arrived in units of 10 MB, so the file is larger than two of them.
+    hub = Hub({train: parquet(1, padding=24_000_000), validation: parquet(2)}, break_off=[train])
+    result = prepare_from(hub, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [start > 0 for name, start in hub.log if name == train] == [False, True]
+    fetched = len(hub.log)
+    (tmp_path / "tinystories" / "manifest.json").unlink()
+    assert prepare_from(hub, tmp_path).returncode == 2  # half a folder: refused, not repaired in silence
+    assert len(hub.log) == fetched
+    hub.shutdown()
+
+
+def test_damaged_download_is_fetched_once_more(prepare, tmp_path):
+    """A ClimbMix shard that arrives damaged is downloaded again without being asked; splits have pinned shards."""
+    pytest.importorskip("huggingface_hub")
+    names = ["shard_00000.parquet", "shard_06542.parquet", "shard_06541.parquet"]
+    hub = Hub({name: parquet(i) for i, name in enumerate(names)}, damage=[names[0]])
+    result = prepare_from(hub, tmp_path, "climbmix")
+    assert result.returncode == 0, result.stderr
+    assert "arrived damaged" in result.stderr
+    assert [name for name, _ in hub.log] == [names[0], *names]
+    hub.shutdown()
+
+
+def test_unreachable_hub_is_one_sentence(tmp_path):
+    """A hub that does not have the file, or does not answer, is one line with three ways out."""
+    pytest.importorskip("huggingface_hub")
+    hub = Hub({})
+    result = prepare_from(hub, tmp_path)
+    hub.shutdown()
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "set HF_ENDPOINT to a mirror, or use --dataset stdlib" in result.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Loader and clock
+
+
+def batches(data, prepare, seed, steps=3):
+    """Return the inputs of the first steps."""
+    runtime = runtime_of(prepare, seed=seed, max_steps=steps)
+    return torch.stack([x for x, _ in data.make_loader(4, runtime)])
+
+
+def test_order_depends_on_the_seed_alone(prepare, data_dir):
+    """One seed, one order; another seed, another order."""
+    data = prepare.load(data_dir)
+    assert torch.equal(batches(data, prepare, 1), batches(data, prepare, 1))
+    assert not torch.equal(batches(data, prepare, 1), batches(data, prepare, 2))
+
+
+def test_an_epoch_serves_every_row_once(prepare, data_dir):
+    """Rows come without replacement, and the loader counts passes."""
+    data = prepare.load(data_dir)
+    loader = data.make_loader(1, runtime_of(prepare))
+    rows = loader._next_rows(data.num_train_rows)
+    assert sorted(rows) == list(range(data.num_train_rows))
+    again = loader._next_rows(data.num_train_rows)
+    assert sorted(again) == sorted(rows)
+    assert list(again) != list(rows)
+
+
+def test_targets_are_inputs_shifted(prepare, data_dir):
+    """Each target is the token after its input, and inputs start with BOS."""
+    data = prepare.load(data_dir)
+    x, y = next(iter(data.make_loader(4, runtime_of(prepare))))
+    assert x.shape == y.shape == (4, 32)
+    assert x.dtype == torch.int64
+    assert torch.equal(x[:, 1:], y[:, :-1])
+    assert (x[:, 0] == data.bos_id).all()
+
+
+def test_loader_stops_when_the_budget_is_spent(prepare, data_dir):
+    """With a clock that advances 3 seconds a reading and a budget of 10, progress rises to the end and data stops."""
+    data = prepare.load(data_dir)
+    runtime = runtime_of(prepare, budget_seconds=10.0)
+    ticks = iter(range(0, 1000, 3))
+    loader = data.make_loader(2, runtime, prepare.BudgetClock(runtime, now=lambda: next(ticks)))
+    progress = [loader.progress for _ in loader]
+    assert progress == [0.3, 0.6, 0.9]
+    assert loader.seconds >= 10
+
+
+def test_warm_up_is_random_and_free(prepare, data_dir):
+    """Before the first real batch the clock stands still, and warm-up batches hold random tokens, not data."""
+    data = prepare.load(data_dir)
+    runtime = runtime_of(prepare)
+    clock = prepare.BudgetClock(runtime)
+    loader = data.make_loader(4, runtime, clock)
+    x, y = loader.warmup_batch()
+    assert x.shape == y.shape == (4, 32)
+    assert not clock.running
+    assert loader.epochs == 0
+    assert (x[:, 0] != data.bos_id).any()
+    next(iter(loader))
+    assert clock.running
+
+
+def test_cpu_clock_divides_by_the_harness_threads(prepare):
+    """CPU seconds of two threads count half, whatever torch was told since."""
+    runtime = runtime_of(prepare, budget_clock="cpu", threads=2)
+    ticks = iter([0.0, 8.0])
+    clock = prepare.BudgetClock(runtime, now=lambda: next(ticks))
+    clock.start()
+    assert clock.elapsed() == 4.0
+
+
+def test_many_shards_read_as_one(prepare, corpus, tmp_path, monkeypatch):
+    """Training rows spread over several files are the same rows as in one."""
+    prepare.prepare(plan(prepare, corpus), tmp_path / "one")
+    monkeypatch.setattr(prepare, "SHARD_BYTES", 2 * 33 * 100)
+    prepare.prepare(plan(prepare, corpus), tmp_path / "many")
+    one, many = prepare.load(tmp_path / "one"), prepare.load(tmp_path / "many")
+    assert len(many._shards) > 3
+    rows = np.arange(one.num_train_rows)
+    assert (one.train_rows(rows) == many.train_rows(rows)).all()
+
+
+def test_too_large_a_step_is_refused(prepare, data_dir):
+    """A step that needs more rows than there are is refused with the reason."""
+    with pytest.raises(prepare.DataError, match="lower the batch size"):
+        prepare.load(data_dir).make_loader(10**6, runtime_of(prepare))
+
+
+@pytest.mark.parametrize(("name", "value"), [("AUTORESEARCH_SEED", "x"), ("AUTORESEARCH_BUDGET_SECONDS", "-1"),
+                                             ("AUTORESEARCH_BUDGET_CLOCK", "sun"), ("AUTORESEARCH_DEVICE", "abacus"),
+                                             ("AUTORESEARCH_EVAL_SPLIT", "train")])
+def test_unusable_environment_is_named(prepare, monkeypatch, name, value):
+    """A variable with a value that cannot be used is named in one sentence."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(prepare.DataError, match=f"{name} is '{value}'"):
+        prepare.Runtime.from_environment()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Metric
+
+
+class Uniform(torch.nn.Module):
+    """A model that gives every token the same probability."""
+
+    def __init__(self, vocab_size):
+        super().__init__()
+        self.nats = math.log(vocab_size)
+        self.shapes = set()
+
+    def forward(self, idx, targets, reduction):
+        """Return ln V for each target."""
+        self.shapes.add(tuple(idx.shape))
+        return torch.full((targets.numel(),), self.nats)
+
+
+def test_uniform_model_has_the_known_bpb(prepare, data_dir, tmp_path):
+    """A uniform model scores log2(V) * tokens / bytes exactly, BOS left out, in calls of a single shape."""
+    data = prepare.load(data_dir)
+    model = Uniform(data.vocab_size)
+    bpb = data.evaluate_bpb(model, 5, runtime_of(prepare, run_dir=tmp_path))
+    targets = data.eval_rows()[0][:, 1:]
+    expected = math.log2(data.vocab_size) * (targets != data.bos_id).sum() / data.token_bytes[targets].sum()
+    assert bpb == pytest.approx(expected, rel=1e-6)
+    assert model.shapes == {(5, 32)}
+    rows = np.load(tmp_path / "eval_rows.npz")
+    assert rows["nats"].sum() / rows["bytes"].sum() / math.log(2) == pytest.approx(bpb)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["bpb"] == bpb
+
+
+def test_evaluation_rows_span_the_split(prepare, data_dir):
+    """Rows are strided over the whole validation split: the first is row 0, the last is near its end."""
+    data = prepare.load(data_dir)
+    _, numbers = data.eval_rows()
+    assert len(set(numbers)) == data.num_eval_rows == 32
+    assert numbers[0] == 0
+    assert numbers[-1] >= data.manifest["splits"]["val"]["rows"] * 0.9
+
+
+def test_not_a_number_is_not_a_score(prepare, data_dir, tmp_path):
+    """A model that returns infinity or nan gets nan, and the JSON stays valid."""
+    data = prepare.load(data_dir)
+    model = Uniform(data.vocab_size)
+    model.nats = math.inf
+    assert math.isnan(data.evaluate_bpb(model, 4, runtime_of(prepare, run_dir=tmp_path)))
+    assert json.loads((tmp_path / "evaluation.json").read_text())["bpb"] is None
