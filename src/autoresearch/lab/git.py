@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,8 +35,17 @@ _SETTINGS = (
     "gc.auto=0",
     "maintenance.auto=false",
     "advice.detachedHead=false",
+    "worktree.useRelativePaths=false",
 )
 _KEPT_VARIABLES = ("GIT_CONFIG", "GIT_EXEC_PATH", "GIT_SSL", "GIT_TRACE")
+_FIXED_VARIABLES = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_AUTHOR_NAME": "AutoResearch",
+    "GIT_AUTHOR_EMAIL": "autoresearch@localhost",
+    "GIT_COMMITTER_NAME": "AutoResearch",
+    "GIT_COMMITTER_EMAIL": "autoresearch@localhost",
+}
 _BUSY = re.compile(r"\.lock'?: File exists|cannot lock ref|could not lock|Unable to create '.*\.lock'")
 _PATIENCE_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _CURES = (
@@ -148,7 +158,7 @@ class Git:
     def tree(self, commit: str) -> dict[str, Entry]:
         """Every file of a commit by its path."""
         files = {}
-        for row in _split(self.run("ls-tree", "-r", "-z", "--full-tree", commit)):
+        for row in split_paths(self.run("ls-tree", "-r", "-z", "--full-tree", commit)):
             head, path = row.split("\t", 1)
             mode, _, blob = head.split(" ")
             files[path] = Entry(mode, blob)
@@ -172,19 +182,27 @@ class Git:
         contents = _parse_batch(output, len(plain))
         return {path: content for (path, _), content in zip(plain, contents, strict=True) if content is not None}
 
-    def commit_object(self, raw: bytes) -> CommitObject:
-        """Read a commit's own text."""
-        head, _, message = raw.partition(b"\n\n")
-        tree, parents, timestamp = "", [], 0
-        for line in head.decode("utf-8", "replace").split("\n"):
-            key, _, value = line.partition(" ")
-            if key == "tree":
-                tree = value
-            elif key == "parent":
-                parents.append(value)
-            elif key == "committer":
-                timestamp = int(value.rsplit(" ", 2)[1])
-        return CommitObject(tree, tuple(parents), timestamp, message.decode("utf-8", "replace"))
+    def merge_texts(self, ours: bytes, base: bytes, theirs: bytes) -> bytes | None:
+        """Merge two edits of one file line by line; None when they conflict or are not text."""
+        with tempfile.TemporaryDirectory(prefix="autoresearch-merge-") as folder:
+            paths = [Path(folder, name) for name in ("ours", "base", "theirs")]
+            for path, content in zip(paths, (ours, base, theirs), strict=True):
+                path.write_bytes(content)
+            done = self._once(("merge-file", "-p", "-q", *map(str, paths)), b"", self.root, {})
+        return done.stdout if done.returncode == 0 else None
+
+    def commit_objects(self, *commits: str) -> list[CommitObject]:
+        """What commits say about themselves.
+
+        Raises:
+            GitError: One of them is not there.
+        """
+        found = []
+        for commit, raw in zip(commits, self.objects(commits), strict=True):
+            if raw is None:
+                raise GitError(f"{self.root} has lost the commit {commit}: run `git fsck` there")
+            found.append(_parse_commit(raw))
+        return found
 
     def write_commit(self, ref: str, parent: str, message: str, edits: Mapping[str, Edit], timestamp: int) -> str:
         """Write a commit with one parent and point `ref` at it; returns the commit.
@@ -248,15 +266,11 @@ def _environment(variables: Mapping[str, str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("GIT_") or name.startswith(_KEPT_VARIABLES)
     }
-    return {**inherited, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", **variables}
+    return {**inherited, **_FIXED_VARIABLES, **variables}
 
 
 def split_paths(output: bytes) -> list[str]:
     """The NUL-separated fields of git's `-z` output; undecodable bytes survive as surrogates."""
-    return _split(output)
-
-
-def _split(output: bytes) -> list[str]:
     return [field for field in output.decode("utf-8", "surrogateescape").split("\0") if field]
 
 
@@ -281,3 +295,17 @@ def _quote(path: str) -> bytes:
         path.encode("utf-8", "surrogateescape").replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
     )
     return b'"' + escaped + b'"'
+
+
+def _parse_commit(raw: bytes) -> CommitObject:
+    head, _, message = raw.partition(b"\n\n")
+    tree, parents, timestamp = "", [], 0
+    for line in head.decode("utf-8", "replace").split("\n"):
+        key, _, value = line.partition(" ")
+        if key == "tree":
+            tree = value
+        elif key == "parent":
+            parents.append(value)
+        elif key == "committer":
+            timestamp = int(value.rsplit(" ", 2)[1])
+    return CommitObject(tree, tuple(parents), timestamp, message.decode("utf-8", "replace"))

@@ -256,9 +256,12 @@ class CampaignSection(Section):
         description="Stop after so long. Default: no limit.",
     )
     cost_usd: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, title="an amount above 0", description="Stop when proposals have cost this. "
-        "Default: no limit.",
-    )  # fmt: skip
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        title="an amount above 0",
+        description="Stop when proposals have cost this. Default: no limit.",
+    )
     lookahead: int = Field(
         default=1, ge=0, title="a whole number of at least 0", description="Proposals written ahead while runs train."
     )

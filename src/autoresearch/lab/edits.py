@@ -1,0 +1,166 @@
+"""What a researcher left in a worktree, and what a commit changed: both measured, never declared."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from autoresearch.domain.constants import changed_constants, find_constants, is_constants_only
+from autoresearch.lab.git import Edit, Entry, Git, split_paths
+from autoresearch.lab.guard import LARGEST_FILE_BYTES, PathChange, PathRules, is_scratch
+from autoresearch.lab.protocol import Change
+
+_LARGEST_TOTAL_BYTES = 10 * LARGEST_FILE_BYTES
+_ABSENT = "000000"
+_LINK = "120000"
+
+
+@dataclass
+class Leavings:
+    """The edits of a worktree, and what cannot go into a commit."""
+
+    edits: dict[str, Edit] = field(default_factory=dict)
+    too_large: list[str] = field(default_factory=list)
+    nested: list[str] = field(default_factory=list)
+    """Repositories within the worktree, which git would store as submodules."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything at all."""
+        return bool(self.edits or self.too_large or self.nested)
+
+
+def read_leavings(git: Git, worktree: Path, index: Path, common: Path, parent: Mapping[str, Entry]) -> Leavings:
+    """Compare a worktree with the parent it was opened at.
+
+    The comparison uses an index of our own: whatever the researcher did with git in there (commit, stash, add, another
+    branch, even a deleted `.git`) changes nothing in the answer, which is about files alone.
+
+    Args:
+        git: The lab's repository.
+        worktree: The researcher's folder.
+        index: Our copy of the index as it was when the worktree was opened.
+        common: The repository's own folder.
+        parent: The files of the parent.
+    """
+    variables = {"GIT_DIR": str(common), "GIT_WORK_TREE": str(worktree), "GIT_INDEX_FILE": str(index)}
+    listed = git.run("ls-files", "-z", "-t", "-m", "-d", "-o", "--exclude-standard", cwd=worktree, variables=variables)
+    leavings = Leavings()
+    room = _LARGEST_TOTAL_BYTES
+    for path in dict.fromkeys(row[2:] for row in split_paths(listed) if row[0] != "?" or not is_scratch(row[2:])):
+        if path.endswith("/"):
+            leavings.nested.append(path)
+            continue
+        link = _folder_link(worktree, path)
+        if link is not None:
+            leavings.edits[link] = Edit(_LINK, os.fsencode((worktree / link).readlink()))
+        status = None if link is not None else _status(worktree / path)
+        if status is None:
+            if path in parent:
+                leavings.edits[path] = Edit(_ABSENT, None)
+        elif status.st_size > min(LARGEST_FILE_BYTES, room):
+            leavings.too_large.append(path)
+        else:
+            room -= status.st_size
+            leavings.edits[path] = _edit(worktree / path, status)
+    return leavings
+
+
+def _folder_link(worktree: Path, path: str) -> str | None:
+    """The folder on the way to `path` that is a symbolic link; what lies behind it is not the worktree's."""
+    parts = path.split("/")
+    for count in range(1, len(parts)):
+        folder = "/".join(parts[:count])
+        if (worktree / folder).is_symlink():
+            return folder
+    return None
+
+
+def _status(place: Path) -> os.stat_result | None:
+    """The status of an ordinary file or link; None for anything else, or nothing."""
+    try:
+        status = place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode) else None
+
+
+def _edit(place: Path, status: os.stat_result) -> Edit:
+    if stat.S_ISLNK(status.st_mode):
+        return Edit(_LINK, os.fsencode(place.readlink()))
+    return Edit("100755" if status.st_mode & stat.S_IXUSR else "100644", place.read_bytes())
+
+
+class Difference(NamedTuple):
+    """What one commit changed against another."""
+
+    changes: list[PathChange]
+    blobs: dict[str, Entry | None]
+    """The changed files as the later commit has them; None for a deleted one."""
+    lines_added: int
+    lines_removed: int
+
+
+def read_difference(git: Git, before: str, after: str) -> Difference:
+    """Compare two commits file by file; renames count as a deletion and a new file."""
+    rows = iter(split_paths(git.run("diff-tree", "-r", "-z", "--raw", "--numstat", "--no-renames", before, after)))
+    found = Difference([], {}, 0, 0)
+    added = removed = 0
+    for row in rows:
+        if row.startswith(":"):
+            old_mode, new_mode, _, blob, _ = row[1:].split(" ")
+            path = next(rows)
+            found.changes.append(PathChange(path, old_mode, new_mode))
+            found.blobs[path] = None if new_mode == _ABSENT else Entry(new_mode, blob)
+        else:
+            plus, minus, _ = row.split("\t", 2)
+            added += int(plus) if plus.isdigit() else 0  # "-" for what is not text
+            removed += int(minus) if minus.isdigit() else 0
+    return found._replace(lines_added=added, lines_removed=removed)
+
+
+def measure(
+    git: Git,
+    commit: str,
+    difference: Difference,
+    *,
+    before: Mapping[str, Entry],
+    after: Mapping[str, Entry],
+    rules: PathRules,
+) -> Change:
+    """Measure a commit: its lines, and what became of the constants of the editable Python files."""
+    paths = sorted(path for path, entry in after.items() if path.endswith(".py") and rules.is_editable(path))
+    sources = _sources(git, {path: after[path] for path in paths})
+    changed = [change.path for change in difference.changes]
+    comparable = [path for path in changed if path in sources and path in before]
+    old = _sources(git, {path: before[path] for path in comparable})
+    found = {path: find_constants(source) for path, source in sources.items()}
+    names = [name for constants in found.values() for name in constants]
+    twice = {name for name in names if names.count(name) > 1}
+    altered = [
+        f"{path}:{name}" if name in twice else name
+        for path in comparable
+        for name in changed_constants(old[path], sources[path])
+    ]
+    only = len(comparable) == len(changed) and all(is_constants_only(old[path], sources[path]) for path in comparable)
+    return Change(
+        commit=commit,
+        files=tuple(changed),
+        lines_added=difference.lines_added,
+        lines_removed=difference.lines_removed,
+        constants={
+            f"{path}:{name}" if name in twice else name: constant.value
+            for path, constants in found.items()
+            for name, constant in constants.items()
+        },
+        changed_constants=tuple(altered),
+        is_constants_only=only and bool(altered),
+    )
+
+
+def _sources(git: Git, files: Mapping[str, Entry]) -> dict[str, str]:
+    contents = git.objects(entry.blob for entry in files.values())
+    return {path: (content or b"").decode("utf-8", "replace") for path, content in zip(files, contents, strict=True)}
