@@ -8,13 +8,14 @@ No `pyplot`: it keeps global state, and reports are drawn beside running campaig
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import font_manager
@@ -147,7 +148,7 @@ class _Attempts:
         candidates = kept if len(kept) else goodness
         shown = candidates[candidates >= best - 5 * spread]
         worst = min(float(shown.min()), best - spread)
-        return self.sign * (worst - 0.04 * (best - worst)), self.sign * best
+        return self.sign * (worst - 0.1 * (best - worst)), self.sign * best
 
     def marks(self, limits: tuple[float, float]) -> Floats:
         """The kept attempts, clipped to the picture, shape (n, 2)."""
@@ -167,7 +168,7 @@ class _Attempts:
 
 def _draw_attempts(figure: Figure, axes: Axes, attempts: _Attempts, summary: Summary) -> tuple[list[Text], int]:
     worst, best = attempts.limits(summary.noise)
-    room = 0.42 if len(attempts.kept) > 1 else 0.12  # for labels, on the side where no dots are
+    room = 0.38 if len(attempts.kept) > 1 else 0.12  # for labels, on the side where no dots are
     edge = best + room * (best - worst)
     low, high = sorted((worst, edge))
     axes.set_ylim(low, high)
@@ -188,7 +189,7 @@ def _draw_legend(axes: Axes, num_dropped: int) -> None:
     handles, names = axes.get_legend_handles_labels()
     order = sorted(range(len(names)), key=lambda i: _LEGEND.index(names[i].split(" ", maxsplit=1)[0]))
     if num_dropped:
-        names = [n.replace(")", f", +{num_dropped} more unlabelled)") if n.startswith("kept") else n for n in names]
+        names = [n.replace(")", f", {num_dropped} of them not labelled)") if n.startswith("kept") else n for n in names]
     chosen, texts = [handles[i] for i in order], [names[i] for i in order]
     axes.legend(chosen, texts, loc="lower left", bbox_to_anchor=(-0.008, 1.005), ncols=len(names), frameon=False,
                 fontsize=8.5, handletextpad=0.3, columnspacing=1.3, borderpad=0.2, handlelength=1.5,
@@ -263,21 +264,32 @@ def _draw_kept(axes: Axes, attempts: _Attempts) -> None:
 # -- labels ---------------------------------------------------------------------------------------------------------
 
 
+class _Style(NamedTuple):
+    """How a label lies beside its dot."""
+
+    degrees: int
+    ha: str
+    va: str
+    dislike: float
+    """In points of distance."""
+
+
 @dataclass(frozen=True)
 class _Place:
-    """A place for a label. Boxes stand in the frame turned by the labels' angle, in which they are all upright."""
+    """A place for a label, with its box in the frame turned by the label's own angle, where the box is upright."""
 
     text: str
+    style: _Style
     at: Floats
     """Where the text is anchored, in pixels."""
-    is_beyond: bool
-    """On the side of the best-so-far line where no dots are yet."""
-    box: tuple[float, float, float, float]
+    box: Floats
     """Left, bottom, right, top in the turned frame."""
+    corners: Floats
+    """Of the box in pixels, shape (4, 2)."""
     leader: Floats
-    """The dot and the text's anchor in the turned frame, shape (2, 2)."""
-    distance: float
-    """From dot to text in points."""
+    """The dot and the text's anchor in pixels, shape (2, 2)."""
+    cost: float
+    """Points of distance, and what else speaks against it."""
 
 
 @dataclass(frozen=True)
@@ -319,12 +331,12 @@ def _wishes(kept: Sequence[KeptChange], attempts: _Attempts, limits: tuple[float
     for rank, change in enumerate(important):
         text = change.description or f"#{change.number}"
         off_scale = "" if low <= change.score <= high else f" ({change.score:.4g})"
-        texts = tuple(_shorten(text, length) + off_scale for length in _LABEL_LENGTHS)
+        texts = tuple(short + off_scale for short in _short_forms(text))
         mark = (change.number, min(max(change.score, low), high))
         wishes.append(_Wish(texts, mark, 300 + 1000 / (1 + rank)))
     for experiment, value in attempts.kept:
         if experiment.is_baseline:
-            texts = (f"baseline {value:.5g}", "baseline")
+            texts = (f"baseline {value:.5g}",)
             wishes.append(_Wish(texts, (experiment.number, min(max(value, low), high)), 2000))
     return wishes
 
@@ -336,16 +348,14 @@ class _Page:
         self.figure, self.axes = figure, axes
         self.renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
         self.down = attempts.metric.direction is Direction.MIN  # the empty side is below when smaller is better
-        self.degrees = _LABEL_DEGREES if self.down else -_LABEL_DEGREES
-        turn = math.radians(self.degrees)
-        self.turned = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
-        line = axes.transData.transform(attempts.best_line(axes.get_ylim()))
+        self.slope = _LABEL_DEGREES if self.down else -_LABEL_DEGREES
         marks = axes.transData.transform(attempts.marks(axes.get_ylim()))
         dots = axes.transData.transform(dots)
+        line = axes.transData.transform(attempts.best_line(axes.get_ylim()))
         ink = np.vstack([dots, marks, _sampled(line)])
-        self.obstacles = ink @ self.turned.T
+        self.ink = {degrees: ink @ _turned(degrees).T for degrees in (self.slope, 0)}
         self.weights = np.repeat([14.0, 70.0, 5.0], [len(dots), len(marks), len(ink) - len(dots) - len(marks)])
-        self.marks = marks @ self.turned.T
+        self.marks = marks
         area = axes.get_window_extent()
         self.area = (area.x0 + 3, area.y0 + 3, float(figure.bbox.x1) - 8, area.y1 - 3)
         self.sizes: dict[str, tuple[float, float]] = {}
@@ -354,26 +364,25 @@ class _Page:
         """Place the wishes one after another; returns what the layout costs, and the places found."""
         cost, taken = 0.0, list[_Place]()
         for wish in wishes:
-            for text in wish.texts:
-                free = (place for place in self._places(wish.mark, text) if self._is_free(place, taken))
-                best = min(((self._cost(place), index, place) for index, place in enumerate(free)), default=None)
-                if best is not None and best[0] < wish.weight:
-                    cost += best[0]
-                    taken.append(best[2])
-                    break
-                cost += 40
-            else:
-                cost += wish.weight
+            places = [
+                replace(place, cost=place.cost + self._ink_cost(place) + 15 * shortness)
+                for shortness, text in enumerate(wish.texts)
+                for place in self._places(wish.mark, text)
+                if self._is_free(place, taken)
+            ]
+            best = min(places, key=lambda p: p.cost, default=None)
+            if best is not None and best.cost < wish.weight:
+                taken.append(best)
+            cost += min(wish.weight, best.cost if best else wish.weight)
         return cost, taken
 
     def draw(self, place: _Place) -> Text:
         """Draw the label and the thin line to its dot."""
         x, y = map(float, place.at)
         label = _write(self.figure, x, y, place.text, size=_LABEL_SIZE, transform=None, zorder=6)
-        label.set(rotation=self.degrees, rotation_mode="anchor", ha="right" if place.is_beyond else "left")
-        label.set(va="top" if place.is_beyond == self.down else "bottom")
+        label.set(rotation=place.style.degrees, rotation_mode="anchor", ha=place.style.ha, va=place.style.va)
         label.set_path_effects([withStroke(linewidth=2.2, foreground="white", alpha=0.85)])
-        ends = self.axes.transData.inverted().transform(place.leader @ self.turned)
+        ends = self.axes.transData.inverted().transform(place.leader)
         self.axes.plot(ends[:, 0], ends[:, 1], color=_GREEN, linewidth=0.7, alpha=0.8, zorder=2.5, clip_on=False)
         return label
 
@@ -386,43 +395,67 @@ class _Page:
         return self.sizes[text]
 
     def _places(self, mark: tuple[float, float], text: str) -> Iterator[_Place]:
+        """All places to try: beyond the line, behind it, and level beside the dot."""
         anchor = self.axes.transData.transform(mark)
-        width, height = self._size(text)
-        for is_beyond in (True, False):
-            downward = is_beyond == self.down
+        sides = (("right", self.down, 0), ("left", not self.down, 10))
+        for ha, is_downward, dislike in sides:
             for offset in _OFFSETS:
                 for slant in _SLANTS:
-                    shift = np.array([slant * offset, -offset if downward else offset]) * _DPI / 72
-                    at = anchor + shift
-                    x, y = self.turned @ at
-                    left, bottom = (x - width if is_beyond else x), (y - height if downward else y)
-                    box = (left - 3, bottom - 1, left + width + 3, bottom + height + 1)
-                    leader = np.array([anchor, at]) @ self.turned.T
-                    yield _Place(text, at, is_beyond, box, leader, offset * math.hypot(1, slant))
+                    shift = np.array([slant * offset, -offset if is_downward else offset])
+                    style = _Style(self.slope, ha, "top" if is_downward else "bottom", dislike)
+                    yield self._place(text, style, anchor, shift)
+        for right in (8, 20, 40):
+            for up in (0, 10, -10, 22, -22, 36, -36):
+                yield self._place(text, _Style(0, "left", "center", 25), anchor, np.array([right, up]))
+
+    def _place(self, text: str, style: _Style, anchor: Floats, shift: Floats) -> _Place:
+        width, height = self._size(text)
+        turned = _turned(style.degrees)
+        at = anchor + shift * _DPI / 72
+        x, y = turned @ at
+        left = x - width if style.ha == "right" else x
+        bottom = y - {"top": 1.0, "center": 0.5, "bottom": 0.0}[style.va] * height
+        box = np.array([left - 3, bottom - 1, left + width + 3, bottom + height + 1])
+        corners = box[[[0, 1], [0, 3], [2, 1], [2, 3]]] @ turned
+        distance = float(np.hypot(*shift))
+        cost = distance + distance**2 / 50 + style.dislike
+        return _Place(text, style, at, box, corners, np.array([anchor, at]), cost)
 
     def _is_free(self, place: _Place, taken: Sequence[_Place]) -> bool:
-        left, bottom, right, top = place.box
-        corners = np.array([(left, bottom), (left, top), (right, bottom), (right, top)]) @ self.turned
         x0, y0, x1, y1 = self.area
-        if corners[:, 0].min() < x0 or corners[:, 1].min() < y0 or corners[:, 0].max() > x1 or corners[:, 1].max() > y1:
+        low, high = place.corners.min(axis=0), place.corners.max(axis=0)
+        if low[0] < x0 or low[1] < y0 or high[0] > x1 or high[1] > y1:
             return False
-        for other in taken:
-            a, b, c, d = other.box
-            if left < c and a < right and bottom < d and b < top:
-                return False
-            if _crosses(place.leader, other.box) or _crosses(other.leader, place.box):
-                return False
-        return True
+        return not any(
+            _overlap(place, other)
+            or _crosses(place.leader @ _turned(other.style.degrees).T, other.box)
+            or _crosses(other.leader @ _turned(place.style.degrees).T, place.box)
+            for other in taken
+        )
 
-    def _cost(self, place: _Place) -> float:
-        """Points of distance, far ones dearer; ink under the text is as bad as some more distance."""
+    def _ink_cost(self, place: _Place) -> float:
+        """A dot under the text is as bad as some more distance, and so is a leader that strikes another kept dot."""
         left, bottom, right, top = place.box
-        x, y = self.obstacles[:, 0], self.obstacles[:, 1]
+        x, y = self.ink[place.style.degrees].T
         covered = (x > left - 2) & (x < right + 2) & (y > bottom - 2) & (y < top + 2)
-        start, end = place.leader
-        struck = _distances(self.marks, start, end) < 6  # a leader through another dot seems to belong to it
-        ink = float(self.weights[covered].sum()) + 40 * max(0, int(struck.sum()) - 1)
-        return place.distance + place.distance**2 / 60 + ink + (0 if place.is_beyond else 10)
+        struck = _distances(self.marks, *place.leader) < 6
+        return float(self.weights[covered].sum()) + 90 * max(0, int(struck.sum()) - 1)
+
+
+@cache
+def _turned(degrees: int) -> Floats:
+    """The matrix that turns pictures so that text at this angle lies level."""
+    turn = math.radians(degrees)
+    return np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+
+
+def _overlap(one: _Place, other: _Place) -> bool:
+    """Whether two boxes overlap: they do unless a side of either separates them."""
+    for a, b in ((one, other), (other, one)):
+        corners = b.corners @ _turned(a.style.degrees).T
+        if (corners.max(axis=0) <= a.box[:2]).any() or (corners.min(axis=0) >= a.box[2:]).any():
+            return False
+    return True
 
 
 def _sampled(line: Floats) -> Floats:
@@ -438,7 +471,7 @@ def _distances(points: Floats, start: Floats, end: Floats) -> Floats:
     return np.asarray(np.hypot(*(points - start - at[:, None] * along).T))
 
 
-def _crosses(segment: Floats, box: tuple[float, float, float, float]) -> bool:
+def _crosses(segment: Floats, box: Floats) -> bool:
     """Whether a segment touches a box: clipped by both pairs of sides, something of it remains."""
     enter, leave = 0.0, 1.0
     for axis in (0, 1):
@@ -488,6 +521,14 @@ def _write(figure: Figure, x: float, y: float, text: str, *, size: float, **styl
 def _fonts() -> list[str]:
     known = set(font_manager.get_font_names())
     return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in known)]
+
+
+def _short_forms(text: str) -> tuple[str, ...]:
+    """A sentence's short forms, best first: whole if it fits, its first clause, and cut."""
+    clause = re.split(r" [—–(-]|[;:,.] ", text.strip(), maxsplit=1)[0]
+    forms = [text] if len(text) <= _LABEL_LENGTHS[0] or len(clause) < 8 else []
+    forms += [clause] if len(clause) >= 8 else []
+    return tuple(dict.fromkeys(_shorten(form, length) for length in _LABEL_LENGTHS for form in forms))
 
 
 def _shorten(text: str, length: int) -> str:
