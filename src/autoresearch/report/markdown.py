@@ -1,0 +1,309 @@
+"""`report.md`: what a person reads in the morning, next to `progress.png`.
+
+Hypotheses, reasons and details come from agents and from the programs that they wrote. All of it is escaped, so that
+no sentence can break a table, load a picture, run HTML or pass for the report's own words.
+
+Covered: Markdown and HTML syntax, automatic links, mathematics, line breaks, control characters.
+Not covered: a sentence that lies in plain words; the numbers beside it are ours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.metric import Metric
+from autoresearch.domain.verdict import Verdict
+from autoresearch.report.figure import draw_progress
+from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, predecessor_scores, summarise
+
+_MAX_ROWS = 200
+_MAX_CELL = 300
+_NUM_LESSONS = 10
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$^])")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a report says beside the experiments; whatever is empty is left out."""
+
+    lab: str = ""
+    campaign: str = ""
+    branch: str = ""
+    base_commit: str = ""
+    hardware: str = ""
+    budget_seconds: float | None = None
+    """Of one run."""
+    started: float | None = None
+    """Unix seconds."""
+    ended: float | None = None
+    policy: str = ""
+    """The judge's rule by name."""
+    seeds: str = ""
+    """How seeds were chosen, e.g. `campaign seed 42, one fresh seed per replicate`."""
+    program: str = ""
+    """The human's research directions, or their beginning."""
+    command: str = ""
+    """How the lab runs its program."""
+    environment: dict[str, object] = field(default_factory=dict)
+    """Versions and settings that the numbers depend on."""
+
+
+def write_report(
+    directory: Path,
+    experiments: Sequence[Experiment],
+    metric: Metric,
+    context: Context,
+    *,
+    summary: Summary | None = None,
+) -> Path:
+    """Write `report.md` and `progress.png` into `directory` and return the path of the first.
+
+    Args:
+        directory: Created if it is not there.
+        experiments: All of one campaign, in any order.
+        metric: What was measured.
+        context: The rest of the story.
+        summary: The campaign's summary, if there is one already (with a measured noise, with sessions).
+
+    Raises:
+        OSError: The directory cannot be written.
+    """
+    summary = summary or summarise(experiments, metric)
+    directory.mkdir(parents=True, exist_ok=True)
+    title = f"{context.campaign}: {summary.headline}" if context.campaign else None
+    draw_progress(experiments, metric, directory / "progress.png", title, summary=summary)
+    path = directory / "report.md"
+    handle, partial = tempfile.mkstemp(dir=directory, prefix=".report.")
+    with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+        file.write(render(experiments, summary, context))
+    Path(partial).chmod(0o644)
+    Path(partial).replace(path)
+    return path
+
+
+def render(experiments: Sequence[Experiment], summary: Summary, context: Context) -> str:
+    """The report's text; pure."""
+    sections = (
+        _head(summary, context),
+        _result(summary, context),
+        ["![Every attempt, and the best so far](progress.png)"],
+        _kept(summary),
+        _numbers(summary),
+        _researchers(summary),
+        _time(summary),
+        _graveyard(experiments, summary),
+        _failures(experiments, summary),
+        _conditions(summary, context),
+    )
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def escape(text: str, length: int = _MAX_CELL) -> str:
+    """Text of unknown origin as plain Markdown of one line, safe in a table, cut to `length` characters."""
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    flat = flat if len(flat) <= length else flat[: length - 1].rstrip() + "…"
+    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    flat = _SPECIAL.sub(r"\\\1", flat)
+    flat = flat.replace("://", "&#58;//").replace("@", "&#64;")  # neither links nor mentions
+    return re.sub(r"(?i)www\.", "www&#46;", flat)
+
+
+def _code(text: str) -> str:
+    """A commit, branch or command as code if that is safe, else as escaped text."""
+    return f"`{text}`" if re.fullmatch(r"[\w./:@ =+-]{1,200}", text, re.ASCII) else escape(text)
+
+
+def _fenced(text: str, limit: int = 4000) -> list[str]:
+    """A block that shows text as it stands; its fence is longer than any inside."""
+    text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    text = text if len(text) <= limit else text[:limit].rstrip() + "\n…"
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return [f"{fence}text", text.strip("\n"), fence]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _head(summary: Summary, context: Context) -> list[str]:
+    name = " / ".join(escape(part) for part in (context.lab, context.campaign) if part) or "campaign"
+    lines = [f"# {name}", "", f"**{escape(summary.headline, 600)}**", ""]
+    kept = summary.kept
+    if kept:
+        top = summary.top_share(3)
+        share = (
+            f"; the three largest make up {100 * top:.0f} % of the gain" if top is not None and len(kept) > 3 else ""
+        )
+        lines.append(f"{len(kept)} changes were kept, one in {summary.attempts_per_keep:.1f} attempts{share}.")
+    if summary.noise is not None:
+        how = f", measured on {summary.baseline_runs} runs of the baseline" if summary.baseline_noise else ""
+        lines.append(f"Identical runs differ by a standard deviation of {summary.noise:.2g}{how}.")
+    caveats = [*summary.remarks]
+    if context.policy == "greedy":
+        caveats.append(
+            "The policy was `greedy`: one run decides, and luck is kept like progress. Single-run scores under it are "
+            "optimistic; measure the best commit again under fresh seeds before quoting it."
+        )
+    return [*lines, *(["", "Before believing it:", "", *(f"- {_plain(c)}" for c in caveats)] if caveats else [])]
+
+
+def _plain(sentence: str) -> str:
+    """Our own sentence; the metric's name in it is the lab's, and underscores are no emphasis."""
+    return sentence.replace("_", r"\_").replace("<", "&lt;").replace("|", r"\|")
+
+
+def _result(summary: Summary, context: Context) -> list[str]:
+    if not summary.kept or not (context.branch or context.campaign):
+        return []
+    branch = context.branch or f"autoresearch/{context.campaign}"
+    if not re.fullmatch(r"[\w./-]+", branch, re.ASCII):
+        return []
+    base = context.base_commit if re.fullmatch(r"[\w./-]+", context.base_commit, re.ASCII) else ""
+    commands = [f"git merge {branch}", *([f"git diff {base[:12]}..{branch}"] if base else [])]
+    return ["## How to get it", "", "```console", *(f"$ {command}" for command in commands), "```"]
+
+
+def _kept(summary: Summary) -> list[str]:
+    if not summary.kept:
+        return ["## Kept changes", "", "None: no change was good enough."]
+    rows = []
+    for kept in summary.kept:
+        times = f"{kept.gain_in_noise:.1f}×" if kept.gain_in_noise is not None else ""
+        gain = f"{kept.gain:+.3g}" if kept.gain is not None else ""
+        share = f"{100 * kept.share:.0f} %" if kept.share is not None else ""
+        score = f"{kept.score:.6g}" + (f" ({kept.num_runs} runs)" if kept.num_runs > 1 else "")
+        cells = (
+            escape(kept.description),
+            score,
+            gain,
+            share,
+            times,
+            _code(kept.commit[:12]),
+            escape(kept.researcher, 40),
+        )
+        rows.append((str(kept.number), *cells))
+    head = ("#", "change", escape(summary.metric.name), "gain", "of all", "× noise", "commit", "researcher")
+    return [
+        "## Kept changes",
+        "",
+        "A positive gain is better, whichever way the metric improves.",
+        "",
+        *_table(head, rows),
+    ]
+
+
+def _numbers(summary: Summary) -> list[str]:
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items())
+    rows = [("experiments", f"{summary.num_experiments} ({verdicts})")]
+    if summary.num_pending:
+        rows.append(("still open", str(summary.num_pending)))
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(summary.outcomes.items()))
+    rows.append(("runs", escape(outcomes or "none")))
+    if summary.baseline is not None:
+        scatter = f" ± {summary.baseline_noise:.2g}" if summary.baseline_noise is not None else ""
+        rows.append(("baseline", f"{summary.baseline:.6g}{scatter} ({summary.baseline_runs} runs)"))
+    if summary.incumbent is not None:
+        rows.append(("incumbent", f"{summary.incumbent.score:.6g} ({summary.incumbent.num_runs} runs)"))
+    if summary.span_seconds and summary.experiments_per_hour is not None and summary.runs_per_hour is not None:
+        rows.append(("time", f"{summary.span_seconds / 3600:.2f} h"))
+        per_slot = f", {summary.runs_per_hour_per_slot:.3g} per slot" if summary.runs_per_hour_per_slot else ""
+        rows.append(("experiments per hour", f"{summary.experiments_per_hour:.3g}"))
+        rows.append(("runs per hour", f"{summary.runs_per_hour:.3g}{per_slot}"))
+    if summary.cost_usd is not None:
+        rows.append(("cost of proposals", f"{summary.cost_usd:.2f} USD, as far as it is known"))
+    return ["## In numbers", "", *_table(("", ""), rows)]
+
+
+def _researchers(summary: Summary) -> list[str]:
+    if len(summary.researchers) < 2:
+        return []
+    rows = []
+    for one in summary.researchers:
+        cost = f"{one.cost_usd:.2f} USD" if one.cost_usd is not None else ""
+        counts = (str(one.experiments), str(one.kept), str(one.crashed))
+        rows.append((escape(one.name, 60), *counts, f"{one.gain:+.3g}", cost))
+    head = ("researcher", "experiments", "kept", "crashed", "gain", "cost")
+    return ["## Researchers", "", *_table(head, rows)]
+
+
+def _time(summary: Summary) -> list[str]:
+    if not summary.slots:
+        return []
+    rows = []
+    everything = [("all", summary.total_seconds())] if len(summary.slots) > 1 else []
+    for name, seconds in [*((s.slot, s.seconds) for s in summary.slots), *everything]:
+        total = sum(seconds.values()) or 1.0
+        shares = (f"{seconds[part] / 3600:.2f} h ({100 * seconds[part] / total:.0f} %)" for part in TIME_PARTS)
+        rows.append((escape(name, 40), *shares))
+    return ["## How the time was spent", "", *_table(("slot", *TIME_PARTS), rows)]
+
+
+def _graveyard(experiments: Sequence[Experiment], summary: Summary) -> list[str]:
+    """The largest losses: what mattered most, if only in the wrong direction."""
+    before = predecessor_scores(experiments)
+    losses = [
+        (summary.metric.gain(e.sample.mean, before[e.number]), e)
+        for e in experiments
+        if e.verdict is Verdict.DISCARD and e.score is not None and e.number in before
+    ]
+    losses = sorted((pair for pair in losses if pair[0] < 0), key=lambda pair: (pair[0], pair[1].number))[:_NUM_LESSONS]
+    rows = [
+        (str(e.number), escape(e.proposal.hypothesis), f"{e.score:.6g}", f"{loss:+.3g}", _code((e.commit or "")[:12]))
+        for loss, e in losses
+    ]
+    if not rows:
+        return []
+    head = ("#", "change", escape(summary.metric.name), "gain", "commit")
+    return ["## What hurt most", "", "Discards with the largest losses: ideas not to repeat.", "", *_table(head, rows)]
+
+
+def _failures(experiments: Sequence[Experiment], summary: Summary) -> list[str]:
+    failed = [(e, kind) for e in experiments if (kind := failure_of(e))]
+    if not failed:
+        return []
+    counts = ", ".join(f"{group.count} {group.outcome}" for group in summary.failures)
+    rows = [
+        (str(e.number), escape(kind), escape(e.proposal.hypothesis, 120), escape(sentence))
+        for e, (kind, sentence) in sorted(failed, key=lambda pair: pair[0].number)[:_MAX_ROWS]
+    ]
+    more = [f"\n{len(failed) - _MAX_ROWS} more stand in the ledger."] if len(failed) > _MAX_ROWS else []
+    return ["## Failures", "", f"{escape(counts)}.", "", *_table(("#", "how", "change", "why"), rows), *more]
+
+
+def _conditions(summary: Summary, context: Context) -> list[str]:
+    facts = [
+        ("hardware", escape(context.hardware)),
+        ("budget of one run", f"{context.budget_seconds:g} s" if context.budget_seconds is not None else ""),
+        ("command", _code(context.command) if context.command else ""),
+        ("policy", escape(context.policy)),
+        ("seeds", escape(context.seeds)),
+        ("base commit", _code(context.base_commit) if context.base_commit else ""),
+        ("best commit", _code(summary.incumbent.commit) if summary.incumbent and summary.incumbent.commit else ""),
+        ("started", _moment(context.started)),
+        ("ended", _moment(context.ended)),
+        *((escape(key, 60), escape(str(value))) for key, value in sorted(context.environment.items())),
+    ]
+    lines = ["## Conditions", "", *_table(("", ""), ((k, v) for k, v in facts if v))]
+    lines += [
+        "",
+        "A score holds for this hardware and this budget: another machine makes another number of steps in the same "
+        "time, so measure the base and the best commit side by side there. Every attempt, kept or not, is still in git "
+        "under `refs/autoresearch/`.",
+    ]
+    if context.program.strip():
+        lines += ["", "## The program", "", *_fenced(context.program)]
+    return lines
+
+
+def _moment(seconds: float | None) -> str:
+    if not seconds:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
