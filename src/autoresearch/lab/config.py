@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import shutil
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,8 @@ from pydantic import BeforeValidator, ValidationError, field_validator
 
 from autoresearch.errors import LabError
 from autoresearch.lab.config_text import ReferenceRow, markdown_table, reference_rows, sentence_for
+from autoresearch.lab.git import Git, split_paths
+from autoresearch.lab.guard import PathRules, matches
 from autoresearch.lab.sections import (
     BudgetSection,
     CampaignSection,
@@ -29,6 +33,8 @@ from autoresearch.lab.sections import (
 )
 
 FILE_NAME = "autoresearch.toml"
+_OUR_INTERPRETER = ("python", "python3")
+_SCRIPTS = (".py", ".sh", ".js", ".mjs", ".ts", ".rb", ".pl", ".jl", ".R", ".lua")
 
 
 class LabConfig(Section):
@@ -101,6 +107,92 @@ def load_config(root: Path) -> LabConfig:
     except (ValueError, RecursionError) as error:
         raise LabError(f"{FILE_NAME} is not TOML: {error or 'nested too deeply'}; correct that line") from None
     return parse_config(document)
+
+
+def check_lab(root: Path, config: LabConfig) -> None:
+    """Check a lab file against the repository that it stands in, as its latest commit has it.
+
+    Runs see committed files only, so a file that exists but was never committed counts as missing. A detached HEAD is
+    fine; for uncommitted changes ask `dirty_paths`.
+
+    Raises:
+        LabError: The first thing that would make a campaign fail, with its key, its file and a cure.
+    """
+    git = Git(root)
+    if git.text("rev-parse", "--is-bare-repository") == "true":
+        raise LabError(f"{root} is a bare repository, without files to work on: clone it and use the clone")
+    top = git.text("rev-parse", "--show-toplevel")
+    if Path(top).resolve() != root.resolve():
+        raise LabError(
+            f"{root} lies inside the repository {top}: a lab is a repository of its own, run `git init` in it"
+        )
+    try:
+        files = git.tree(git.resolve("HEAD"))
+    except LabError as error:
+        raise LabError(f"{root} has no commit yet: run `git add -A && git commit` there ({error})") from error
+    _check_files(root, config, list(files))
+    for key in ("run", "check", "evaluate"):
+        _check_command(root, f"lab.{key}", getattr(config.lab, key) or (), files)
+
+
+def dirty_paths(root: Path) -> list[str]:
+    """Paths with uncommitted changes, untracked ones included; a campaign would not see those changes."""
+    rows = iter(
+        split_paths(Git(root).run("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal"))
+    )
+    return [row[3:] for row in rows if row[3:].rstrip("/") != ".autoresearch"]
+
+
+def _check_files(root: Path, config: LabConfig, files: list[str]) -> None:
+    """Every pattern means at least one committed file, and nothing is both editable and protected."""
+    rules = PathRules(config.lab.editable, config.protected)
+    for key, patterns in (("editable", config.lab.editable), ("protected", config.lab.protected)):
+        for pattern in patterns:
+            meant = [path for path in files if matches(path, [pattern])]
+            if not meant and not (key == "protected" and matches(pattern, config.lab.link)):
+                raise _missing(root, f"lab.{key}", pattern)
+            if key == "editable" and not any(rules.is_editable(path) for path in meant):
+                raise LabError(
+                    f"{FILE_NAME}: lab.editable names {pattern!r}, but {meant[0]} is protected too: "
+                    "take it out of lab.editable or out of lab.protected"
+                )
+    if not (root / config.lab.program).is_file():
+        raise LabError(
+            f"{FILE_NAME}: lab.program names {config.lab.program!r}, which does not exist: "
+            "write your research directions there"
+        )
+    for name in config.lab.link:
+        if not (root / name).exists():
+            raise LabError(f"{FILE_NAME}: lab.link names {name!r}, which does not exist: make it, or remove the name")
+        if any(matches(path, [name]) for path in files):
+            raise LabError(f"{FILE_NAME}: lab.link names {name!r}, which git tracks, so runs have it: remove the name")
+
+
+def _missing(root: Path, key: str, pattern: str) -> LabError:
+    """The error for a pattern that means no committed file, told apart by what is on disk."""
+    found = next((path for path in sorted(root.glob(pattern)) if ".git" not in path.parts), None)
+    if found is not None:
+        name = found.relative_to(root).as_posix()
+        cure = f"run `git add {shlex.quote(name)} && git commit`"
+        return LabError(f"{FILE_NAME}: {key} names {pattern!r}, but {name} is not committed, so runs lack it: {cure}")
+    return LabError(f"{FILE_NAME}: {key} names {pattern!r}, which matches no file: correct the path, or make the file")
+
+
+def _check_command(root: Path, key: str, command: tuple[str, ...], files: Mapping[str, object]) -> None:
+    """The program can be found, and a script among its arguments is committed."""
+    if not command:
+        return
+    program = command[0]
+    if "/" in program and not program.startswith("/"):
+        if program.removeprefix("./") not in files and not (root / program).exists():
+            raise LabError(f"{FILE_NAME}: {key} starts {program!r}, which does not exist: correct the path")
+    elif program not in _OUR_INTERPRETER and shutil.which(program) is None:
+        raise LabError(
+            f"{FILE_NAME}: {key} starts {program!r}, which is not installed: install it, or correct the name"
+        )
+    script = next((part for part in command[1:] if Path(part).suffix in _SCRIPTS and not part.startswith("-")), None)
+    if script and not script.startswith("/") and str(Path(script)) not in files:
+        raise _missing(root, key, script)
 
 
 def config_reference() -> list[ReferenceRow]:

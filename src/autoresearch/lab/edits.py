@@ -133,10 +133,12 @@ def measure(
 ) -> Change:
     """Measure a commit: its lines, and what became of the constants of the editable Python files."""
     paths = sorted(path for path, entry in after.items() if path.endswith(".py") and rules.is_editable(path))
-    sources = _sources(git, {path: after[path] for path in paths})
     changed = [change.path for change in difference.changes]
-    comparable = [path for path in changed if path in sources and path in before]
-    old = _sources(git, {path: before[path] for path in comparable})
+    comparable = [path for path in changed if path in paths and path in before]
+    blobs = [*(after[path].blob for path in paths), *(before[path].blob for path in comparable)]
+    texts = [(content or b"").decode("utf-8", "replace") for content in git.objects(blobs)]
+    sources = dict(zip(paths, texts, strict=False))
+    old = dict(zip(comparable, texts[len(paths) :], strict=True))
     found = {path: find_constants(source) for path, source in sources.items()}
     names = [name for constants in found.values() for name in constants]
     twice = {name for name in names if names.count(name) > 1}
@@ -159,8 +161,3 @@ def measure(
         changed_constants=tuple(altered),
         is_constants_only=only and bool(altered),
     )
-
-
-def _sources(git: Git, files: Mapping[str, Entry]) -> dict[str, str]:
-    contents = git.objects(entry.blob for entry in files.values())
-    return {path: (content or b"").decode("utf-8", "replace") for path, content in zip(files, contents, strict=True)}
