@@ -14,10 +14,11 @@ BINARY = getattr(os, "O_BINARY", 0)
 """Windows would otherwise translate line ends."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write so that a reader, or a power cut, finds all of it or none.
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write so that a reader finds all of it or none.
 
-    Space that `reserve` took for this path is used.
+    `durable` waits for the disk (milliseconds), so that a power cut finds it too; a file that means nothing after a
+    power cut need not pay for that. Space that `reserve` took for this path is used.
 
     Raises:
         OSError: No space, no permission; an older file at `path` is untouched.
@@ -29,29 +30,30 @@ def write_bytes(path: Path, data: bytes) -> None:
         while left:
             left = left[os.write(file, left) :]
         os.ftruncate(file, len(data))
-        os.fsync(file)
+        if durable:
+            os.fsync(file)
     finally:
         os.close(file)
     draft.replace(path)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write text atomically, as UTF-8.
 
     Raises:
         OSError: As `write_bytes`.
     """
-    write_bytes(path, text.encode("utf-8", "replace"))
+    write_bytes(path, text.encode("utf-8", "replace"), durable=durable)
 
 
-def write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object, *, durable: bool = True) -> None:
     """Write JSON atomically, readable by a person.
 
     Raises:
         OSError: As `write_bytes`.
         TypeError: `content` holds something that JSON does not know.
     """
-    write_text(path, json.dumps(content, indent=1))
+    write_text(path, json.dumps(content, indent=1), durable=durable)
 
 
 def reserve(path: Path, size_bytes: int) -> None:

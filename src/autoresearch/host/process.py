@@ -230,7 +230,7 @@ def start(
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / REQUEST, request)
+        write_json(directory / REQUEST, request, durable=False)
         with (directory / "supervisor.err").open("wb") as complaints:
             child = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", LAUNCH, str(directory), str(SOURCE_ROOT)],

@@ -20,7 +20,6 @@ without Linux, a daemon that cleared its own environment.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -49,10 +48,11 @@ def main() -> None:
             signal.signal(getattr(signal, name), interruption.ask)
     adopt_orphans()
     pid = os.getpid()
-    write_json(directory / IDENTITY, {"pid": pid, "identity": identity_of(pid)})
+    write_json(directory / IDENTITY, {"pid": pid, "identity": identity_of(pid)}, durable=False)
     reserve(directory / ANSWER, ANSWER_RESERVE_BYTES)
     request = json.loads((directory / REQUEST).read_bytes())
     write_json(directory / ANSWER, supervise(directory, request, interruption))
+    os._exit(0)  # nothing is left to tidy, and whoever waits for the answer waits for our end
 
 
 def supervise(directory: Path, request: dict[str, Any], interruption: Interruption) -> dict[str, Any]:
@@ -79,9 +79,6 @@ def _execute(directory: Path, request: dict[str, Any], interruption: Interruptio
         if interruption:
             answer["interrupted"] = True
             return
-        for path in command["removes"]:
-            with contextlib.suppress(FileNotFoundError):
-                Path(path).unlink()
         name = command["name"]
         log = BoundedLog(directory / f"{name}.log", request["log_limit_bytes"])
         record = Watch(command, request["cores"], request["grace_seconds"], log, interruption).run()

@@ -100,6 +100,11 @@ class Watch:
         }
 
     def _start(self) -> tuple[subprocess.Popen[bytes], Pipe]:
+        for path in self._command["removes"]:
+            try:
+                Path(path).unlink(missing_ok=True)
+            except OSError as error:
+                raise ValueError(f"{Path(path).name}, left by an earlier command, cannot be removed") from error
         read_end, write_end = os.pipe()
         try:
             with pinned(self._cores):
