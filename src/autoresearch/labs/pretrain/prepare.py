@@ -923,7 +923,7 @@ class Loader:
         if self._runtime.device == "cuda":
             import torch
 
-            event = torch.cuda.Event()
+            event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             self._fences.append(event)
             if len(self._fences) > 2:
@@ -949,6 +949,7 @@ class PreparedData:
     token_bytes: np.ndarray
     """Raw bytes each token stands for, shape (vocab_size,), int32; 0 for BOS."""
     _shards: list[np.ndarray] = field(default_factory=list)
+    _val: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def open(cls, directory: Path) -> PreparedData:
@@ -980,7 +981,9 @@ class PreparedData:
             if not name.startswith("train_") and sha256_of(file) != expected["sha256"]:
                 raise DataError(f"{file} has changed since it was prepared; {cure} and --force")
         data = cls(directory, manifest, np.load(directory / "token_bytes.npy"))
+        # Mapped now, not at the evaluation: a mapping outlives its name, so preparing anew meanwhile cannot mix data.
         data._shards = [data._map(name) for name in manifest["splits"]["train"]["files"]]
+        data._val = data._map(manifest["splits"]["val"]["files"][0])
         return data
 
     @property
@@ -1018,7 +1021,7 @@ class PreparedData:
     def train_rows(self, numbers: np.ndarray) -> np.ndarray:
         """Return packed training rows, shape (len(numbers), sequence_length + 1), uint16."""
         if len(self._shards) == 1:
-            return self._shards[0][numbers]
+            return np.asarray(self._shards[0][numbers])
         per_shard = len(self._shards[0])
         return np.stack([self._shards[n // per_shard][n % per_shard] for n in numbers])
 
@@ -1035,15 +1038,20 @@ class PreparedData:
         Returns:
             Rows, shape (num_eval_rows, sequence_length + 1), uint16, and numbers, shape (num_eval_rows,), int64.
         """
-        name = self.manifest["splits"][split]["files"][0]
-        sealed = os.environ.get("AUTORESEARCH_SEALED_DIR")
-        if split == "test" and sealed:
-            name = str(Path(sealed).resolve() / Path(name).name)
-        if not (self.directory / name).is_file():
-            raise DataError(f"the {split} split is not at {self.directory / name}; it is sealed outside confirmations")
-        rows = self._map(name)
+        rows = self._val if split == "val" else self._sealed_rows()
         numbers = np.arange(self.num_eval_rows) * len(rows) // self.num_eval_rows
         return rows[numbers], numbers
+
+    def _sealed_rows(self) -> np.ndarray:
+        """Return all rows of the test split, which only the harness mounts: in `sealed/` or AUTORESEARCH_SEALED_DIR."""
+        name = self.manifest["splits"]["test"]["files"][0]
+        sealed = os.environ.get("AUTORESEARCH_SEALED_DIR")
+        path = Path(sealed, Path(name).name).resolve() if sealed else self.directory / name
+        if not path.is_file():
+            raise DataError(f"the test split is not at {path}: it is sealed except when a result is confirmed")
+        if sha256_of(path) != self.manifest["files"][name]["sha256"]:
+            raise DataError(f"{path} is not the test split that {self.directory} was prepared with; prepare both anew")
+        return np.memmap(path, dtype="<u2", mode="r").reshape(-1, self.sequence_length + 1)
 
     def evaluate_bpb(self, model: torch.nn.Module, rows_per_batch: int, runtime: Runtime) -> float:
         """Return bits per byte of a model on the fixed evaluation rows. This is the lab's metric: lower is better.
