@@ -28,6 +28,7 @@ from autoresearch.errors import LedgerError, UserError
 UNKNOWN_SEED = -1
 """The seed of an imported run: the original never wrote it down."""
 
+_SLOT = "imported"
 _GIB = 1024**3  # the original divides its peak_vram_mb by 1024
 _COLUMNS = ("commit", "memory_gb", "status", "description")
 _RESEARCHER_COLUMNS = ("agent", "researcher", "worker")
@@ -189,6 +190,12 @@ class Imported:
             if item.verdict is Verdict.KEEP:
                 tips[item.researcher] = item.commit
         return experiments
+
+
+def is_imported(experiments: Iterable[Experiment]) -> bool:
+    """Whether all of these runs came from a results file, so that clock times, seeds and changes are unknown."""
+    slots = {run.slot for experiment in experiments for run in experiment.runs}
+    return slots == {_SLOT}
 
 
 def read(path: Path, *, metric: str | None = None, direction: Direction | None = None) -> Imported:
@@ -468,5 +475,5 @@ def _experiment(source: str, item: Row, *, campaign: str, number: int, parent: s
         verdict=item.verdict,
         reason=f"imported from {source} line {item.line}",
         evidence={"line": item.line},
-        runs=(Run(request, slot="imported", result=result),),
+        runs=(Run(request, slot=_SLOT, result=result),),
     )

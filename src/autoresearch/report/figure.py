@@ -24,7 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from autoresearch.domain.experiment import Experiment
@@ -37,7 +37,7 @@ _GREEN, _ORANGE, _BLUE, _GREY, _INK = "#009E73", "#D55E00", "#0072B2", "#9AA0A6"
 _TIME_COLOURS = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#DDDDDD")
 _DPI = 150
 _INCHES = (1600 / _DPI, 900 / _DPI)
-_MAX_LABELS = 60  # more could not be read, and placing them would take minutes on a long campaign
+_MAX_LABELS = 45  # more could not be read
 _LABEL_LENGTHS = (34, 22)
 _LABEL_SIZE = 8.5
 _LABEL_DEGREES = 30
@@ -100,7 +100,7 @@ def progress_figure(
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        _write(figure, 0.065, 0.955, title or summary.headline, size=13, weight="bold", va="center")
+        _draw_title(figure, title or summary.headline)
         attempts = _Attempts(experiments, metric)
         if not attempts.can_be_drawn:
             message = "no experiment has been measured yet" if not attempts.num_failed else "no run has a score yet"
@@ -110,8 +110,21 @@ def progress_figure(
         axes = figure.add_axes((0.065, 0.19 if has_time else 0.09, 0.92, 0.67 if has_time else 0.77))
         labels, num_dropped = _draw_attempts(figure, axes, attempts, summary)
         if has_time:
-            _draw_time(figure.add_axes((0.065, 0.055, 0.92, 0.035)), summary)
+            box = axes.get_position()
+            _draw_time(figure.add_axes((box.x0, 0.065, box.width, 0.022)), summary)
     return Progress(figure, labels, num_dropped)
+
+
+def _draw_title(figure: Figure, title: str) -> None:
+    """As large as fits into one line, and cut where even small type does not."""
+    text = _write(figure, 0.065, 0.955, _shorten(title, 160), size=13, weight="bold", va="center")
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    room = 0.925 * figure.bbox.width
+    for size in (12, 11, 10, 9):
+        if text.get_window_extent(renderer).width > room:
+            text.set_fontsize(size)
+    while text.get_window_extent(renderer).width > room:
+        text.set_text(_shorten(text.get_text(), int(0.9 * len(text.get_text()))))
 
 
 class _Attempts:
@@ -175,6 +188,7 @@ def _draw_attempts(figure: Figure, axes: Axes, attempts: _Attempts, summary: Sum
     width = max(1, attempts.last - attempts.first)
     axes.set_xlim(attempts.first - 0.012 * width - 0.3, attempts.last + 0.02 * width + 0.3)
     _style(axes, attempts.metric)
+    _make_room_for_ticks(figure, axes)
     _draw_noise(axes, summary)
     dots = _draw_discarded(axes, attempts, worst, edge)
     _draw_failed(axes, attempts)
@@ -201,14 +215,26 @@ def _style(axes: Axes, metric: Metric) -> None:
     axes.set_ylabel(f"{_shorten(metric.name, 40)}  ({better} is better)", parse_math=False, fontsize=10, color=_INK)
     axes.set_xlabel("experiment", fontsize=10, color=_INK)
     axes.tick_params(labelsize=9, colors=_INK, length=3)
-    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    low, high = axes.get_ylim()
+    # No offset or power of ten in a corner: the ticks say in full what they mean.
+    digits = min(15, max(3, 2 + math.ceil(math.log10(max(abs(low), abs(high)) / (high - low)))))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}"))
     axes.grid(visible=True, color="#ECEFF1", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#C4C9CE")
+
+
+def _make_room_for_ticks(figure: Figure, axes: Axes) -> None:
+    """Move the left edge until the longest number and the axis title beside it stand inside the picture."""
+    extent = axes.yaxis.get_tightbbox(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+    lacking = 10 - extent.x0 if extent else 0
+    if lacking > 0:
+        box, shift = axes.get_position(), lacking / figure.bbox.width
+        axes.set_position((box.x0 + shift, box.y0, box.width - shift, box.height))
 
 
 def _draw_noise(axes: Axes, summary: Summary) -> None:
@@ -255,10 +281,11 @@ def _draw_kept(axes: Axes, attempts: _Attempts) -> None:
     low, high = axes.get_ylim()
     marks = attempts.marks((low, high))
     is_off = np.array([not low <= v <= high for _, v in attempts.kept])
+    size = max(8.0, min(46.0, 46 * (60 / len(marks)) ** 0.5))
     kinds = ((~is_off, "o", f"kept ({len(marks)})"), (is_off, "^" if attempts.sign < 0 else "v", None))
     for chosen, marker, label in kinds:
-        axes.scatter(marks[chosen, 0], marks[chosen, 1], s=46, marker=marker, color=_GREEN, edgecolors="white",
-                     linewidths=0.8, zorder=4, clip_on=False, label=label)  # fmt: skip
+        axes.scatter(marks[chosen, 0], marks[chosen, 1], s=size, marker=marker, color=_GREEN, edgecolors="white",
+                     linewidths=0.8 if size > 20 else 0.2, zorder=4, clip_on=False, label=label)  # fmt: skip
 
 
 # -- labels ---------------------------------------------------------------------------------------------------------
@@ -349,12 +376,18 @@ class _Page:
         self.renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
         self.down = attempts.metric.direction is Direction.MIN  # the empty side is below when smaller is better
         self.slope = _LABEL_DEGREES if self.down else -_LABEL_DEGREES
-        marks = axes.transData.transform(attempts.marks(axes.get_ylim()))
-        dots = axes.transData.transform(dots)
-        line = axes.transData.transform(attempts.best_line(axes.get_ylim()))
-        ink = np.vstack([dots, marks, _sampled(line)])
+        limits = axes.get_ylim()
+        marks, dots, line = (
+            _thinned(points)
+            for points in (
+                axes.transData.transform(attempts.marks(limits)),
+                axes.transData.transform(dots),
+                _sampled(axes.transData.transform(attempts.best_line(limits))),
+            )
+        )
+        ink = np.vstack([marks, dots, line])
         self.ink = {degrees: ink @ _turned(degrees).T for degrees in (self.slope, 0)}
-        self.weights = np.repeat([14.0, 70.0, 5.0], [len(dots), len(marks), len(ink) - len(dots) - len(marks)])
+        self.weights = np.repeat([70.0, 14.0, 5.0], [len(marks), len(dots), len(line)])
         self.marks = marks
         area = axes.get_window_extent()
         self.area = (area.x0 + 3, area.y0 + 3, float(figure.bbox.x1) - 8, area.y1 - 3)
@@ -438,8 +471,9 @@ class _Page:
         left, bottom, right, top = place.box
         x, y = self.ink[place.style.degrees].T
         covered = (x > left - 2) & (x < right + 2) & (y > bottom - 2) & (y < top + 2)
-        struck = _distances(self.marks, *place.leader) < 6
-        return float(self.weights[covered].sum()) + 90 * max(0, int(struck.sum()) - 1)
+        struck = int((_distances(self.marks, *place.leader) < 6).sum())
+        # In a crowd everything covers something; the bounds keep that from costing a label its place.
+        return min(180.0, float(self.weights[covered].sum())) + (60 if struck > 1 else 0)
 
 
 @cache
@@ -458,10 +492,16 @@ def _overlap(one: _Place, other: _Place) -> bool:
     return True
 
 
+def _thinned(points: Floats) -> Floats:
+    """One point of all that lie in the same square of 6 pixels: ten thousand dots cover a picture no better."""
+    squares = np.unique(np.round(points / 6), axis=0)
+    return np.asarray(squares * 6)
+
+
 def _sampled(line: Floats) -> Floats:
     """Points along a polyline in pixels, about one in every ten."""
     pieces = [np.linspace(start, end, max(2, int(np.abs(end - start).max() / 10))) for start, end in pairwise(line)]
-    return np.vstack([*pieces, line[-1:]])
+    return np.vstack([*pieces, line[-1:]]) if len(line) else line
 
 
 def _distances(points: Floats, start: Floats, end: Floats) -> Floats:
@@ -495,20 +535,15 @@ def _draw_time(axes: Axes, summary: Summary) -> None:
     start = 0.0
     for part, colour in zip(TIME_PARTS, _TIME_COLOURS, strict=True):
         share = seconds[part] / total
-        axes.barh(0, share, left=start, height=1, color=colour, linewidth=0)
-        label = f"{part} {100 * share:.0f} %"
-        if share > 0.011 * len(label):
-            dark = part in ("training", "evaluation")
-            axes.text(
-                start + share / 2, 0, label, ha="center", va="center", fontsize=8.5, color="white" if dark else _INK
-            )
+        axes.barh(0, share, left=start, height=1, color=colour, linewidth=0, label=f"{part} {100 * share:.0f} %")
         start += share
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.5, 0.5)
     axes.set_axis_off()
-    hours = total / 3600
     slots = f"{len(summary.slots)} slots" if len(summary.slots) > 1 else "one slot"
-    axes.text(0, -0.7, f"how {hours:.3g} h on {slots} were spent", ha="left", va="top", fontsize=8.5, color=_INK)
+    axes.text(0, -0.9, f"{total / 3600:.3g} h on {slots}:", ha="left", va="top", fontsize=8.5, color=_INK)
+    axes.legend(loc="upper left", bbox_to_anchor=(0.12, -0.1), ncols=len(TIME_PARTS), frameon=False, fontsize=8.5,
+                handlelength=1.0, handletextpad=0.4, columnspacing=1.6, borderpad=0.2, labelcolor=_INK)  # fmt: skip
 
 
 def _write(figure: Figure, x: float, y: float, text: str, *, size: float, **style: Any) -> Text:

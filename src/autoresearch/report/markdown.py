@@ -20,6 +20,7 @@ from pathlib import Path
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.verdict import Verdict
+from autoresearch.ledger.results_tsv import is_imported
 from autoresearch.report.figure import draw_progress
 from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, predecessor_scores, summarise
 
@@ -92,7 +93,7 @@ def render(experiments: Sequence[Experiment], summary: Summary, context: Context
     """The report's text; pure."""
     sections = (
         _head(summary, context),
-        _result(summary, context),
+        [] if is_imported(experiments) else _result(summary, context),
         ["![Every attempt, and the best so far](progress.png)"],
         _kept(summary),
         _numbers(summary),
@@ -100,7 +101,7 @@ def render(experiments: Sequence[Experiment], summary: Summary, context: Context
         _time(summary),
         _graveyard(experiments, summary),
         _failures(experiments, summary),
-        _conditions(summary, context),
+        _conditions(experiments, summary, context),
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
@@ -209,9 +210,9 @@ def _numbers(summary: Summary) -> list[str]:
     rows.append(("runs", escape(outcomes or "none")))
     if summary.baseline is not None:
         scatter = f" ± {summary.baseline_noise:.2g}" if summary.baseline_noise is not None else ""
-        rows.append(("baseline", f"{summary.baseline:.6g}{scatter} ({summary.baseline_runs} runs)"))
+        rows.append(("baseline", f"{summary.baseline:.6g}{scatter} ({_runs(summary.baseline_runs)})"))
     if summary.incumbent is not None:
-        rows.append(("incumbent", f"{summary.incumbent.score:.6g} ({summary.incumbent.num_runs} runs)"))
+        rows.append(("incumbent", f"{summary.incumbent.score:.6g} ({_runs(summary.incumbent.num_runs)})"))
     if summary.span_seconds and summary.experiments_per_hour is not None and summary.runs_per_hour is not None:
         rows.append(("time", f"{summary.span_seconds / 3600:.2f} h"))
         per_slot = f", {summary.runs_per_hour_per_slot:.3g} per slot" if summary.runs_per_hour_per_slot else ""
@@ -220,6 +221,10 @@ def _numbers(summary: Summary) -> list[str]:
     if summary.cost_usd is not None:
         rows.append(("cost of proposals", f"{summary.cost_usd:.2f} USD, as far as it is known"))
     return ["## In numbers", "", *_table(("", ""), rows)]
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _researchers(summary: Summary) -> list[str]:
@@ -278,7 +283,7 @@ def _failures(experiments: Sequence[Experiment], summary: Summary) -> list[str]:
     return ["## Failures", "", f"{escape(counts)}.", "", *_table(("#", "how", "change", "why"), rows), *more]
 
 
-def _conditions(summary: Summary, context: Context) -> list[str]:
+def _conditions(experiments: Sequence[Experiment], summary: Summary, context: Context) -> list[str]:
     facts = [
         ("hardware", escape(context.hardware)),
         ("budget of one run", f"{context.budget_seconds:g} s" if context.budget_seconds is not None else ""),
@@ -291,12 +296,14 @@ def _conditions(summary: Summary, context: Context) -> list[str]:
         ("ended", _moment(context.ended)),
         *((escape(key, 60), escape(str(value))) for key, value in sorted(context.environment.items())),
     ]
+    whereabouts = "Every attempt, kept or not, is still in git under `refs/autoresearch/`."
+    if is_imported(experiments):
+        whereabouts = "This campaign was imported from a results file: times, seeds and changes are not known."
     lines = ["## Conditions", "", *_table(("", ""), ((k, v) for k, v in facts if v))]
     lines += [
         "",
         "A score holds for this hardware and this budget: another machine makes another number of steps in the same "
-        "time, so measure the base and the best commit side by side there. Every attempt, kept or not, is still in git "
-        "under `refs/autoresearch/`.",
+        f"time, so measure the base and the best commit side by side there. {whereabouts}",
     ]
     if context.program.strip():
         lines += ["", "## The program", "", *_fenced(context.program)]

@@ -117,14 +117,16 @@ class Summary:
     @property
     def headline(self) -> str:
         """One sentence: from where to where, and how sure."""
-        name, tried = self.metric.name, f"{self.num_experiments} experiments"
+        name, tried = self.metric.name, f"{self.num_experiments} experiment{'s' * (self.num_experiments != 1)}"
         if self.baseline is None or self.gain is None or self.incumbent is None:
             best = f"; the best kept {name} is {self.incumbent.score:.6g}" if self.incumbent else ""
             return f"{tried}, and no measured baseline to compare with{best}"
+        if self.num_experiments == 0:
+            return f"the baseline's {name} is {self.baseline:.6g}; no experiment is decided yet"
         if len(self.kept) == 0:
             return f"{tried}, none kept: {name} stays at the baseline's {self.baseline:.6g}"
-        percent = f", {self.gain_percent:.2g} % better" if self.gain_percent is not None else ""
-        times = f", {self.gain_in_noise:.1f}× the measured noise" if self.gain_in_noise is not None else ""
+        percent = f", {_compact(self.gain_percent)} % better" if self.gain_percent is not None else ""
+        times = f", {_compact(self.gain_in_noise)}× the measured noise" if self.gain_in_noise is not None else ""
         before, after = self.metric_text(self.baseline), self.metric_text(self.incumbent.score)
         return f"{name} {before} → {after}{percent}{times}, after {tried}"
 
@@ -408,6 +410,11 @@ def _decision_order(experiment: Experiment) -> tuple[float, int]:
 
 def _ratio(gain: float | None, noise: float | None) -> float | None:
     return gain / noise if gain is not None and noise else None
+
+
+def _compact(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:.0f}" if 10 <= abs(value) < 1e6 else f"{value:.2g}"
 
 
 def _first_line(text: str) -> str:
