@@ -56,6 +56,8 @@ class Command:
     timeout_seconds: float
     removes: Sequence[Path] = ()
     """Files removed just before the start, so that nobody's older output is taken for this command's."""
+    stdin: Path | None = None
+    """A file that it reads as its standard input; nothing when None."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ def start(
                 "cwd": str(command.cwd),
                 "timeout_seconds": float(command.timeout_seconds),
                 "removes": [str(path) for path in command.removes],
+                "stdin": str(command.stdin or os.devnull),
             }
             for command in commands
         ],

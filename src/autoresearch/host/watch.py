@@ -107,11 +107,11 @@ class Watch:
                 raise ValueError(f"{Path(path).name}, left by an earlier command, cannot be removed") from error
         read_end, write_end = os.pipe()
         try:
-            with pinned(self._cores):
+            with pinned(self._cores), Path(self._command.get("stdin", os.devnull)).open("rb") as stdin:
                 process = subprocess.Popen(
                     self._command["argv"],
                     cwd=self._command["cwd"],
-                    stdin=subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=write_end,
                     stderr=write_end,
                     start_new_session=True,
