@@ -33,6 +33,8 @@ from autoresearch.lab.sections import (
 )
 
 FILE_NAME = "autoresearch.toml"
+PLACEHOLDER = "SET_ME"
+"""The metric's name in a lab file whose metric could not be guessed."""
 _OUR_INTERPRETER = ("python", "python3")
 _SCRIPTS = (".py", ".sh", ".js", ".mjs", ".ts", ".rb", ".pl", ".jl", ".R", ".lua")
 
@@ -118,6 +120,10 @@ def check_lab(root: Path, config: LabConfig) -> None:
     Raises:
         LabError: The first thing that would make a campaign fail, with its key, its file and a cure.
     """
+    if config.metric.name == PLACEHOLDER:
+        raise LabError(
+            f"{FILE_NAME}: metric.name is still {PLACEHOLDER!r}: set it to the name of the number to improve"
+        )
     git = Git(root)
     if git.text("rev-parse", "--is-bare-repository") == "true":
         raise LabError(f"{root} is a bare repository, without files to work on: clone it and use the clone")

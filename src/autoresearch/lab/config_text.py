@@ -183,7 +183,7 @@ def toml_value(value: object) -> str:
     if isinstance(value, Mapping):
         inner = ", ".join(f"{_toml_key(str(key))} = {toml_value(item)}" for key, item in value.items())
         return f"{{ {inner} }}" if inner else "{}"
-    return f"{value:g}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e6 else repr(value)
+    return repr(value)
 
 
 _ESCAPES = {ord('"'): '\\"', ord("\\"): "\\\\", **{code: f"\\u{code:04x}" for code in (*range(32), 127)}}

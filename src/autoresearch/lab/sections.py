@@ -137,7 +137,7 @@ class LabSection(Section):
     @classmethod
     def _reserved(cls, value: dict[str, str]) -> dict[str, str]:
         for name, text in value.items():
-            if name.upper().startswith("AUTORESEARCH_"):
+            if name.upper().startswith("AUTORESEARCH_") and name != "AUTORESEARCH_DATA_DIR":
                 raise mistake(f"sets {name}: names that begin with AUTORESEARCH_ are ours, choose another")
             if not name or "=" in name or "\0" in name + text:
                 raise mistake(f"has the name {name!r}: a variable's name has no = and no NUL in it")

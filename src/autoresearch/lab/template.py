@@ -1,0 +1,299 @@
+"""Make a new lab from a template that ships with the package, sized for the machine it is made on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from autoresearch.domain.constants import ConstantValue, find_constants, rewrite_constants
+from autoresearch.errors import LabError
+from autoresearch.lab.config import FILE_NAME
+from autoresearch.lab.config_text import toml_value
+from autoresearch.lab.git import Git
+
+TEMPLATES = ("pretrain", "blank")
+_GIT_IGNORE = "__pycache__/\n*.pyc\n.autoresearch/\ndata/\nrun.log\nresults.tsv\n"
+_SHORT_ROW, _LONG_ROW = 256, 2048
+_MOST_CPU_SLOTS = 16
+_GIB = 2**30
+_CLOCK_REASONS = {
+    "wall": "Wall time: a run has its GPU for itself.",
+    "cpu": "Processor time: other work on this machine then does not change a result.",
+}
+
+
+class Setting(NamedTuple):
+    """One line of a lab file with the reason for its value."""
+
+    key: str
+    value: object
+    why: str
+
+
+Tables = dict[str, list[Setting]]
+"""Settings by table, in the order in which they are written."""
+
+
+class Size(NamedTuple):
+    """A starting point of the pretraining lab for one class of machine."""
+
+    memory_gib: float
+    """Smallest memory of the GPU that it fits on."""
+    constants: dict[str, ConstantValue]
+    forward_tokens: int
+    """Tokens of one forward pass, which fill the memory; rows follow from their length."""
+    why: str
+
+
+SIZES = (
+    Size(60, {"DEPTH": 8, "MODEL_DIM": 512, "HEAD_DIM": 128, "WINDOW_PATTERN": "SSSL", "SHORT_WINDOW": 512,
+              "TOTAL_BATCH_SIZE": 2**18}, 2**17,
+         "5 minutes give about a thousand steps of 2**18 tokens, more of which help less than steps do"),
+    Size(20, {"DEPTH": 6, "MODEL_DIM": 512, "HEAD_DIM": 128, "WINDOW_PATTERN": "SSL", "SHORT_WINDOW": 256,
+              "TOTAL_BATCH_SIZE": 2**16}, 2**15,
+         "published runs on 24 GB cards agree on 4 to 6 layers and a batch that leaves 1,500 steps or more"),
+    Size(10, {"DEPTH": 4, "MODEL_DIM": 384, "HEAD_DIM": 128, "WINDOW_PATTERN": "SSL", "SHORT_WINDOW": 256,
+              "TOTAL_BATCH_SIZE": 2**15}, 2**14,
+         "a 12 GB card does best with a small model and many small steps"),
+    Size(0, {"DEPTH": 4, "MODEL_DIM": 256, "HEAD_DIM": 64, "WINDOW_PATTERN": "SL", "SHORT_WINDOW": 256,
+             "TOTAL_BATCH_SIZE": 2**14}, 2**13,
+         "steps count most on a small GPU, so both the model and the batch are small"),
+)  # fmt: skip
+"""By falling memory. A CPU keeps the constants that `train.py` ships with."""
+
+
+def init_lab(
+    directory: Path,
+    template: str = "pretrain",
+    hardware: Mapping[str, object] | None = None,
+    *,
+    budget_seconds: float | None = None,
+    dataset: str | None = None,
+) -> list[str]:
+    """Make a lab in a new or empty folder and commit it.
+
+    Args:
+        directory: Where; made when missing.
+        template: One of `TEMPLATES`.
+        hardware: The machine, as `Hardware.to_dict()` gives it; a single CPU core when None.
+        budget_seconds: Seconds of one run; chosen for the machine when None.
+        dataset: For `pretrain`: stdlib, climbmix, tinystories or a path; chosen for the machine when None.
+
+    Returns:
+        One sentence for each thing written, with its reason.
+
+    Raises:
+        LabError: The folder is not empty, there is no such template, or git cannot make the repository.
+    """
+    if template not in TEMPLATES:
+        raise LabError(f"there is no template {template!r}: use {' or '.join(TEMPLATES)}")
+    if dataset is not None and template != "pretrain":
+        raise LabError(f"the template {template!r} reads no dataset: leave the dataset out, or use pretrain")
+    if budget_seconds is not None and not 0 < budget_seconds < float("inf"):
+        raise LabError(f"a budget of {budget_seconds:g} seconds is no budget: use a number above 0")
+    _take(directory)
+    copied = _copy(template, directory)
+    done = [f"copied {', '.join(copied)}"]
+    described = hardware or {}
+    if template == "pretrain":
+        tables, lines = _pretrain(directory, copied, described, budget_seconds, dataset)
+    else:
+        tables, lines = _blank(described, budget_seconds)
+    (directory / FILE_NAME).write_text(render_lab_file(tables), encoding="utf-8")
+    (directory / ".gitignore").write_text(_GIT_IGNORE, encoding="utf-8")
+    done += [*lines, f"wrote {FILE_NAME}; each line there says why it is so"]
+    _commit(directory, template)
+    return [*done, "committed all of it on the branch main"]
+
+
+def render_lab_file(tables: Tables) -> str:
+    """Write settings as TOML with a comment over each that says why."""
+    lines = ["# What AutoResearch studies here. `autoresearch` explains every key; an unknown one is an error.", ""]
+    for table, settings in tables.items():
+        lines.append(f"[{table}]")
+        for setting in settings:
+            lines += [f"# {line}" for line in setting.why.splitlines()]
+            lines.append(f"{setting.key} = {toml_value(setting.value)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def slot_settings(hardware: Mapping[str, object]) -> list[Setting]:
+    """Say which slots this machine offers: its GPUs, or one CPU slot for each physical core."""
+    if _gpu_memories(hardware):
+        return [Setting("gpus", "auto", "One slot for each GPU.")]
+    cores = _cores(hardware)
+    return [
+        Setting("gpus", "none", "There is no NVIDIA GPU here."),
+        Setting("cpu", cores, f"One run per physical core at a time; this machine offers {cores}."),
+        Setting("cores_per_slot", 1, "Runs that share a core would disturb each other's time."),
+    ]
+
+
+def _take(directory: Path) -> None:
+    """Make the folder, or make sure that nothing is in it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        found = sorted(path.name for path in directory.iterdir())
+    except FileExistsError:
+        raise LabError(f"{directory} is a file: name a new or empty folder") from None
+    except OSError as error:
+        raise LabError(f"{directory} cannot be made ({error.strerror}): name a folder that you may write to") from None
+    if found:
+        raise LabError(f"{directory} is not empty (it has {found[0]}): name a new or empty folder")
+
+
+def _copy(template: str, directory: Path) -> list[str]:
+    """Copy the template's files, without what Python left beside them."""
+    with resources.as_file(resources.files("autoresearch.labs") / template) as source:
+        shutil.copytree(
+            source,
+            directory,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "__init__.py", ".*"),
+        )
+    for path in directory.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # an installed package may be read-only
+    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+
+
+def _commit(directory: Path, template: str) -> None:
+    git = Git(directory)
+    git.run("init", "--quiet", "--initial-branch=main")
+    git.run("add", "--all")
+    git.run("commit", "--quiet", "-m", f"Start a lab from the template {template}")
+
+
+def _blank(hardware: Mapping[str, object], budget_seconds: float | None) -> tuple[Tables, list[str]]:
+    seconds = budget_seconds or 5
+    tables: Tables = {
+        "lab": [
+            Setting("name", "blank", "What reports call it."),
+            Setting("run", ["python", "run.py"], "One run: it prints the metric and ends."),
+            Setting("editable", ["run.py"], "The program under study."),
+            Setting("protected", ["objective.py"], "The measurement: whoever edits it could write any number."),
+        ],
+        "metric": [
+            Setting("name", "loss", "As `objective.py` prints it."),
+            Setting("direction", "min", "0 is the best there can be."),
+            Setting("source", "metric", "Lines `METRIC loss=…`."),
+        ],
+        "budget": [
+            Setting("seconds", seconds, "A run takes some hundredths of a second; this only stops a broken one.")
+        ],
+        "slots": [Setting("gpus", "none", "Nothing here uses a GPU."), *_cpu_only(hardware)],
+        "campaign": [Setting("baseline_runs", 3, "Runs are cheap, so measure the noise first.")],
+        "tuner.constants": [
+            Setting("X", {"low": -2.0, "high": 2.0}, "Where the built-in tuner may look."),
+            Setting("Y", {"low": -2.0, "high": 2.0}, "The same for the other coordinate."),
+        ],
+    }
+    return tables, ["it minimises a noisy function with a known best value of 0, in hundredths of a second"]
+
+
+def _cpu_only(hardware: Mapping[str, object]) -> list[Setting]:
+    without = {key: value for key, value in hardware.items() if key != "gpus"}
+    return [setting for setting in slot_settings(without) if setting.key != "gpus"]
+
+
+def _pretrain(
+    directory: Path,
+    copied: Iterable[str],
+    hardware: Mapping[str, object],
+    budget_seconds: float | None,
+    dataset: str | None,
+) -> tuple[Tables, list[str]]:
+    memories = _gpu_memories(hardware)
+    is_gpu = bool(memories) or hardware.get("has_mps") is True
+    chosen = dataset or ("climbmix" if memories else "stdlib")
+    seconds = budget_seconds or (300 if is_gpu else 20)
+    lines = []
+    if is_gpu:
+        size = _size(min(memories) if memories else 0)
+        row = _LONG_ROW if memories and chosen != "stdlib" else _SHORT_ROW
+        lines.append(
+            _resize(directory / "train.py", {**size.constants, "DEVICE_BATCH_SIZE": size.forward_tokens // row}, size)
+        )
+    else:
+        lines.append("train.py keeps its constants, which suit one CPU core")
+    prepare = "python prepare.py"
+    if chosen != "stdlib":
+        prepare += f" --dataset {chosen} --data-dir data"
+    lines.append(f"next, in {directory.name}: run `{prepare}` once; it makes the data that runs read")
+    protected = [path for path in copied if path.endswith(".py") and path != "train.py"]
+    return _pretrain_tables(hardware, protected, seconds, is_gpu=is_gpu, chosen=chosen), lines
+
+
+def _pretrain_tables(
+    hardware: Mapping[str, object], protected: list[str], seconds: float, *, is_gpu: bool, chosen: str
+) -> Tables:
+    lab = [
+        Setting("name", "pretrain", "What reports call it."),
+        Setting("run", ["python", "train.py"], "One run: train for the budget, evaluate, print the summary."),
+        Setting("editable", ["train.py"], "Model, optimiser and loop: all that researchers may change."),
+        Setting("protected", protected, "Data, clock and metric: whoever edits these could write any number."),
+    ]
+    if chosen != "stdlib":
+        lab.append(Setting("link", ["data"], "Prepared data, too large for git; every checkout gets a link to it."))
+        lab.append(Setting("environment", {"AUTORESEARCH_DATA_DIR": "data"}, f"Where prepare.py finds {chosen}."))
+    if is_gpu:
+        clock, why = "wall", "Five minutes, the field's own measure, so that results compare."
+    else:
+        clock, why = "cpu", "Enough for the loss to fall clearly; several runs an hour matter more than long ones."
+    slots = slot_settings(hardware)
+    if is_gpu and not _gpu_memories(hardware):
+        slots = [
+            Setting("gpus", "none", "The GPU of a Mac is used through one CPU slot."),
+            Setting("cpu", 1, "It is one."),
+        ]
+    return {
+        "lab": lab,
+        "metric": [
+            Setting("name", "val_bpb", "Bits per byte of unseen text: comparable between tokenizers."),
+            Setting("direction", "min", "Lower is better."),
+            Setting("source", "summary", "The line `val_bpb: …` at the end of the log."),
+        ],
+        "budget": [
+            Setting("seconds", seconds, why),
+            Setting("clock", clock, _CLOCK_REASONS[clock]),
+        ],
+        "slots": slots,
+        "campaign": [Setting("baseline_runs", 2, "The fewest that show how far identical runs differ.")],
+    }  # fmt: skip
+
+
+def _resize(script: Path, constants: Mapping[str, ConstantValue], size: Size) -> str:
+    """Give the training script the constants of a size; names that it lacks are left out."""
+    source = script.read_text(encoding="utf-8")
+    known = find_constants(source)
+    used = {name: value for name, value in constants.items() if name in known}
+    script.write_text(rewrite_constants(source, used), encoding="utf-8")
+    named = ", ".join(f"{name} = {value}" for name, value in used.items())
+    return f"set {named} in train.py: {size.why}"
+
+
+def _size(memory_bytes: float) -> Size:
+    """The largest size that fits; unified memory, which drivers report as 0, counts as 24 GB."""
+    gib = memory_bytes / _GIB if memory_bytes else 24
+    return next(size for size in SIZES if gib >= size.memory_gib)
+
+
+def _gpu_memories(hardware: Mapping[str, object]) -> list[float]:
+    """Memory of each NVIDIA GPU in bytes."""
+    gpus = hardware.get("gpus") or ()
+    if not isinstance(gpus, list | tuple):
+        return []
+    return [float(gpu.get("memory_bytes") or 0) for gpu in gpus if isinstance(gpu, Mapping)]
+
+
+def _cores(hardware: Mapping[str, object]) -> int:
+    """Physical cores that this process may use in full, at most 16."""
+    numbers = [hardware.get("physical_cores"), hardware.get("cpu_quota")]
+    cores = hardware.get("cores")
+    if isinstance(cores, list | tuple) and cores:
+        numbers.append(len(cores))
+    limits = [int(number) for number in numbers if isinstance(number, int | float) and number >= 1]
+    return max(1, min([*limits, _MOST_CPU_SLOTS])) if limits else 1
