@@ -37,6 +37,7 @@ _GREEN, _ORANGE, _BLUE, _GREY, _INK = "#009E73", "#D55E00", "#0072B2", "#9AA0A6"
 _TIME_COLOURS = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#DDDDDD")
 _DPI = 150
 _INCHES = (1600 / _DPI, 900 / _DPI)
+_MAX_CLIPPED = 6
 _MAX_LABELS = 45  # more could not be read
 _LABEL_LENGTHS = (34, 22)
 _LABEL_SIZE = 8.5
@@ -144,7 +145,6 @@ class _Attempts:
         self.can_be_drawn = bool(len(self.values))
         self.first = min((e.number for e in ordered), default=0)
         self.last = max((e.number for e in ordered), default=0)
-        self.has_baseline = any(e.is_baseline for e, _ in self.kept)
 
     def limits(self, noise: float | None) -> tuple[float, float]:
         """The worst and the best value that the picture shows, without room for labels.
@@ -161,7 +161,8 @@ class _Attempts:
         candidates = kept if len(kept) else goodness
         shown = candidates[candidates >= best - 5 * spread]
         worst = min(float(shown.min()), best - spread)
-        return self.sign * (worst - 0.1 * (best - worst)), self.sign * best
+        margin = 0.1 if len(shown) == len(candidates) else 0.2  # labels of clipped leaps stand below the edge
+        return self.sign * (worst - margin * (best - worst)), self.sign * best
 
     def marks(self, limits: tuple[float, float]) -> Floats:
         """The kept attempts, clipped to the picture, shape (n, 2)."""
@@ -217,9 +218,12 @@ def _style(axes: Axes, metric: Metric) -> None:
     axes.tick_params(labelsize=9, colors=_INK, length=3)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     low, high = axes.get_ylim()
-    # No offset or power of ten in a corner: the ticks say in full what they mean.
-    digits = min(15, max(3, 2 + math.ceil(math.log10(max(abs(low), abs(high)) / (high - low)))))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}"))
+    # Neither offset nor power of ten in a corner: the ticks say in full what they mean.
+    if high - low > 1e-6 and max(abs(low), abs(high)) < 1e7:
+        axes.ticklabel_format(axis="y", style="plain", useOffset=False)
+    else:
+        digits = min(15, max(3, 2 + math.ceil(math.log10(max(abs(low), abs(high)) / (high - low)))))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}"))
     axes.grid(visible=True, color="#ECEFF1", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -315,6 +319,8 @@ class _Place:
     """Of the box in pixels, shape (4, 2)."""
     leader: Floats
     """The dot and the text's anchor in pixels, shape (2, 2)."""
+    reach: tuple[float, float, float, float]
+    """Left, bottom, right, top in pixels of box and leader together: a quick first test."""
     cost: float
     """Points of distance, and what else speaks against it."""
 
@@ -329,6 +335,8 @@ class _Wish:
     """Its dot, in data units."""
     weight: float
     """What it costs to drop it, in points of distance."""
+    count: int = 1
+    """How many kept attempts it names."""
 
 
 def _place_labels(
@@ -347,24 +355,27 @@ def _place_labels(
         sorted(wishes, key=lambda w: -w.mark[0]),
     )
     _, layout = min((page.layout(order) for order in orders), key=lambda found: found[0])
-    labels = [page.draw(place) for place in layout]
-    return labels, len(kept) + 1 - len(labels) if attempts.has_baseline else len(kept) - len(labels)
+    labels = [page.draw(place) for _, place in layout]
+    return labels, len(attempts.kept) - sum(wish.count for wish, _ in layout)
 
 
 def _wishes(kept: Sequence[KeptChange], attempts: _Attempts, limits: tuple[float, float]) -> list[_Wish]:
     low, high = limits
-    important = sorted(kept, key=lambda k: (k is not kept[-1], -(k.gain or 0.0)))[:_MAX_LABELS]
-    wishes = []
-    for rank, change in enumerate(important):
-        text = change.description or f"#{change.number}"
-        off_scale = "" if low <= change.score <= high else f" ({change.score:.4g})"
-        texts = tuple(short + off_scale for short in _short_forms(text))
-        mark = (change.number, min(max(change.score, low), high))
-        wishes.append(_Wish(texts, mark, 300 + 1000 / (1 + rank)))
+    important = sorted(kept, key=lambda k: (k is not kept[-1], -(k.gain or 0.0)))
+    weights = {change.number: 300 + 1000 / (1 + rank) for rank, change in enumerate(important[:_MAX_LABELS])}
+    wishes, clipped = [], list[tuple[int, float, str]]()
     for experiment, value in attempts.kept:
-        if experiment.is_baseline:
-            texts = (f"baseline {value:.5g}",)
-            wishes.append(_Wish(texts, (experiment.number, min(max(value, low), high)), 2000))
+        number, text = experiment.number, experiment.proposal.hypothesis or f"#{experiment.number}"
+        if not low <= value <= high:
+            short = "baseline" if experiment.is_baseline else _short_forms(text)[0]
+            clipped.append((number, min(max(value, low), high), f"{value:.4g}  {short}"))
+        elif experiment.is_baseline:
+            wishes.append(_Wish((f"baseline {value:.5g}",), (number, value), 2000))
+        elif number in weights:
+            wishes.append(_Wish(_short_forms(text), (number, value), weights[number]))
+    if clipped:  # leaps beyond the edge come one after another: one block of lines names them all
+        lines = [line for *_, line in clipped[-_MAX_CLIPPED:]]
+        wishes.append(_Wish(("\n".join(lines),), clipped[-1][:2], 3000, len(lines)))
     return wishes
 
 
@@ -393,19 +404,19 @@ class _Page:
         self.area = (area.x0 + 3, area.y0 + 3, float(figure.bbox.x1) - 8, area.y1 - 3)
         self.sizes: dict[str, tuple[float, float]] = {}
 
-    def layout(self, wishes: Sequence[_Wish]) -> tuple[float, list[_Place]]:
+    def layout(self, wishes: Sequence[_Wish]) -> tuple[float, list[tuple[_Wish, _Place]]]:
         """Place the wishes one after another; returns what the layout costs, and the places found."""
-        cost, taken = 0.0, list[_Place]()
+        cost, taken = 0.0, list[tuple[_Wish, _Place]]()
         for wish in wishes:
             places = [
                 replace(place, cost=place.cost + self._ink_cost(place) + 15 * shortness)
                 for shortness, text in enumerate(wish.texts)
                 for place in self._places(wish.mark, text)
-                if self._is_free(place, taken)
+                if self._is_free(place, [other for _, other in taken])
             ]
             best = min(places, key=lambda p: p.cost, default=None)
             if best is not None and best.cost < wish.weight:
-                taken.append(best)
+                taken.append((wish, best))
             cost += min(wish.weight, best.cost if best else wish.weight)
         return cost, taken
 
@@ -430,6 +441,12 @@ class _Page:
     def _places(self, mark: tuple[float, float], text: str) -> Iterator[_Place]:
         """All places to try: beyond the line, behind it, and level beside the dot."""
         anchor = self.axes.transData.transform(mark)
+        if "\n" in text:
+            vertical = "top" if self.down else "bottom"
+            for right in (8, 14, 24, 40):
+                for up in (0, 4, -4, 10, -10, 20, -20):
+                    yield self._place(text, _Style(0, "left", vertical, 0), anchor, np.array([right, up]))
+            return
         sides = (("right", self.down, 0), ("left", not self.down, 10))
         for ha, is_downward, dislike in sides:
             for offset in _OFFSETS:
@@ -437,7 +454,7 @@ class _Page:
                     shift = np.array([slant * offset, -offset if is_downward else offset])
                     style = _Style(self.slope, ha, "top" if is_downward else "bottom", dislike)
                     yield self._place(text, style, anchor, shift)
-        for right in (8, 20, 40):
+        for right in (8, 20, 40, 70):
             for up in (0, 10, -10, 22, -22, 36, -36):
                 yield self._place(text, _Style(0, "left", "center", 25), anchor, np.array([right, up]))
 
@@ -452,18 +469,24 @@ class _Page:
         corners = box[[[0, 1], [0, 3], [2, 1], [2, 3]]] @ turned
         distance = float(np.hypot(*shift))
         cost = distance + distance**2 / 50 + style.dislike
-        return _Place(text, style, at, box, corners, np.array([anchor, at]), cost)
+        (x0, y0), (x1, y1) = np.vstack([corners, anchor]).min(axis=0), np.vstack([corners, anchor]).max(axis=0)
+        reach = (float(x0), float(y0), float(x1), float(y1))
+        return _Place(text, style, at, box, corners, np.array([anchor, at]), reach, cost)
 
     def _is_free(self, place: _Place, taken: Sequence[_Place]) -> bool:
+        left, bottom, right, top = place.reach
         x0, y0, x1, y1 = self.area
         low, high = place.corners.min(axis=0), place.corners.max(axis=0)
         if low[0] < x0 or low[1] < y0 or high[0] > x1 or high[1] > y1:
             return False
+        near = (
+            o for o in taken if left < o.reach[2] and o.reach[0] < right and bottom < o.reach[3] and o.reach[1] < top
+        )
         return not any(
             _overlap(place, other)
             or _crosses(place.leader @ _turned(other.style.degrees).T, other.box)
             or _crosses(other.leader @ _turned(place.style.degrees).T, place.box)
-            for other in taken
+            for other in near
         )
 
     def _ink_cost(self, place: _Place) -> float:
@@ -473,7 +496,7 @@ class _Page:
         covered = (x > left - 2) & (x < right + 2) & (y > bottom - 2) & (y < top + 2)
         struck = int((_distances(self.marks, *place.leader) < 6).sum())
         # In a crowd everything covers something; the bounds keep that from costing a label its place.
-        return min(180.0, float(self.weights[covered].sum())) + (60 if struck > 1 else 0)
+        return min(180.0, float(self.weights[covered].sum())) + (120 if struck > 1 else 0)
 
 
 @cache
@@ -541,8 +564,8 @@ def _draw_time(axes: Axes, summary: Summary) -> None:
     axes.set_ylim(-0.5, 0.5)
     axes.set_axis_off()
     slots = f"{len(summary.slots)} slots" if len(summary.slots) > 1 else "one slot"
-    axes.text(0, -0.9, f"{total / 3600:.3g} h on {slots}:", ha="left", va="top", fontsize=8.5, color=_INK)
-    axes.legend(loc="upper left", bbox_to_anchor=(0.12, -0.1), ncols=len(TIME_PARTS), frameon=False, fontsize=8.5,
+    axes.text(1, -1.1, f"{total / 3600:.3g} h on {slots}", ha="right", va="top", fontsize=8.5, color=_INK)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.008, -0.1), ncols=len(TIME_PARTS), frameon=False, fontsize=8.5,
                 handlelength=1.0, handletextpad=0.4, columnspacing=1.6, borderpad=0.2, labelcolor=_INK)  # fmt: skip
 
 
