@@ -6,10 +6,16 @@ import contextlib
 import os
 import signal
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 MARKER_VARIABLE = "AUTORESEARCH_RUN"
 """The environment variable by which the processes of a run are known even when their parents are gone."""
+
+STRAY_SECONDS = 10.0
+"""How long strays are killed again and again before the rest is given up as unkillable."""
 
 LINUX = sys.platform.startswith("linux")
 
@@ -82,20 +88,17 @@ def end_strays(marker: str) -> int:
 
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     ended: set[tuple[int, float]] = set()
-    while True:
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.pid not in spared and process.environ().get(MARKER_VARIABLE) == marker:
-                    found.append(process)
-        fresh = [process for process in found if (process.pid, process.create_time()) not in ended]
-        if not fresh:
-            return len(ended)
-        for process in fresh:
+    give_up_at = time.monotonic() + STRAY_SECONDS
+    while time.monotonic() < give_up_at:
+        found = [process for process in _marked(marker) if process.pid not in spared]
+        if not found:
+            break
+        for process in found:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-            ended.add((process.pid, process.create_time()))
-        psutil.wait_procs(fresh, timeout=10)
+                ended.add((process.pid, process.create_time()))
+        time.sleep(0.01)
+    return len(ended)
 
 
 def send(pid: int, number: int) -> None:
@@ -136,12 +139,19 @@ def _portable_descendants() -> set[int]:
         with contextlib.suppress(psutil.Error):
             if child.status() != psutil.STATUS_ZOMBIE:
                 found.add(child.pid)
-    marker = os.environ.get(MARKER_VARIABLE)
-    for process in psutil.process_iter() if marker else ():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARKER_VARIABLE) == marker:
-                found.add(process.pid)
+    if marker := os.environ.get(MARKER_VARIABLE):
+        found |= {process.pid for process in _marked(marker) if process.pid != os.getpid()}
     return found
+
+
+def _marked(marker: str) -> Iterator[Any]:
+    """The living processes that carry the marker, as psutil sees them; the dead have no environment any more."""
+    import psutil  # noqa: PLC0415 - see end_strays
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARKER_VARIABLE) == marker:
+                yield process
 
 
 def _portable_identity(pid: int) -> str | None:
