@@ -560,6 +560,7 @@ def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any
         DataError: Bad arguments, unreadable data, or `data_dir` holds something else and `force` is not given.
     """
     plan.check()
+    data_dir = data_dir.resolve()  # a lab may hold a link to its data: replace what it points at, not the link
     source = open_source(plan.dataset, plan.shards)
     identity = {**vars(plan), "dataset": source.name, "fingerprint": source.fingerprint(), "version": FORMAT_VERSION}
     if data_dir.exists() and any(data_dir.iterdir()) and not force:
@@ -726,6 +727,18 @@ def _number(name: str, default: float, low: float) -> float:
     return value
 
 
+def _count(name: str, default: int, low: int) -> int:
+    """Read a whole number from the environment, of any size: seeds may be larger than a float can tell apart."""
+    text = os.environ.get(name, "")
+    try:
+        value = int(text) if text else default
+    except ValueError:
+        value = low - 1
+    if value < low:
+        raise DataError(f"{name} is '{text}'; set it to a whole number of at least {low}, or unset it")
+    return value
+
+
 @dataclass(frozen=True)
 class Runtime:
     """What the harness decides for a run, read from the environment; the defaults suit a person at a terminal."""
@@ -766,7 +779,7 @@ class Runtime:
         split = os.environ.get("AUTORESEARCH_EVAL_SPLIT") or "val"
         if split not in ("val", "test"):
             raise DataError(f"AUTORESEARCH_EVAL_SPLIT is '{split}'; use val or test")
-        threads = int(_number("AUTORESEARCH_THREADS", num_cores(), 1))
+        threads = _count("AUTORESEARCH_THREADS", num_cores(), 1)
         if device == "cpu" or "AUTORESEARCH_THREADS" in os.environ:
             torch.set_num_threads(threads)
         if device == "cpu":
@@ -774,11 +787,11 @@ class Runtime:
         run_dir = os.environ.get("AUTORESEARCH_RUN_DIR")
         return cls(
             device=device,
-            seed=int(_number("AUTORESEARCH_SEED", 0, 0)),
+            seed=_count("AUTORESEARCH_SEED", 0, 0),
             threads=threads,
             budget_seconds=_number("AUTORESEARCH_BUDGET_SECONDS", 20 if device == "cpu" else 300, 1e-3),
             budget_clock=clock,
-            max_steps=int(_number("AUTORESEARCH_MAX_STEPS", 0, 0)),
+            max_steps=_count("AUTORESEARCH_MAX_STEPS", 0, 0),
             run_dir=Path(run_dir) if run_dir else None,
             eval_split=split,
         )

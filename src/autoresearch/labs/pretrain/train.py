@@ -47,18 +47,18 @@ INIT_SCALE = 1.0  # factor on the initial size of all matrices; 0.1 to 2
 EMBEDDING_INIT = 1.0  # standard deviation of token embeddings; 0.1 to 2
 
 # Batch
-TOTAL_BATCH_SIZE = 4096  # tokens per optimiser step; a power of two
+TOTAL_BATCH_SIZE = 2048  # tokens per optimiser step; a power of two
 DEVICE_BATCH_SIZE = 8  # rows per forward pass: as many as memory allows; divides the step's rows
 
 # Optimiser. Rates of the AdamW groups are for 768 channels and scale with MODEL_DIM ** -0.5.
-EMBEDDING_LR = 0.6  # token and value embeddings; 0.01 to 2
-UNEMBEDDING_LR = 0.004  # output head; 0.0005 to 0.05
-MATRIX_LR = 0.04  # Muon, all matrices inside the layers; 0.005 to 0.1
+EMBEDDING_LR = 1.0  # token and value embeddings; 0.01 to 2
+UNEMBEDDING_LR = 0.008  # output head; 0.0005 to 0.05
+MATRIX_LR = 0.06  # Muon, all matrices inside the layers; 0.005 to 0.1
 SCALAR_LR = 0.5  # residual weights (x0 weights; the others get a hundredth); 0.05 to 2
 WEIGHT_DECAY = 0.1  # Muon matrices, cautious, falls to 0 over the run; 0 to 0.5
 ADAM_BETA1 = 0.8  # 0.5 to 0.95
 ADAM_BETA2 = 0.95  # 0.9 to 0.999
-MUON_MOMENTUM = 0.95  # 0.8 to 0.98
+MUON_MOMENTUM = 0.9  # 0.8 to 0.98; longer runs want more: 0.95 from about a thousand steps
 MUON_STEPS = 5  # Newton-Schulz iterations; 3 to 7
 
 # Schedule, in fractions of the budget
