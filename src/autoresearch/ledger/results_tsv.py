@@ -338,7 +338,7 @@ class _Reader:
     def _row(self, number: int, cells: list[str]) -> Row | None:
         surplus = len(cells) - len(self.columns)
         if surplus > 0 and self.columns and self.columns[-1] == "description":
-            glue = " " if self.separator == "\t" else self.separator
+            glue = " " if self.separator == "\t" else f"{self.separator} "
             cells = [*cells[: len(self.columns) - 1], glue.join(cells[len(self.columns) - 1 :])]
             self.remark(number, f"has {surplus} cells too many", "with the last ones joined into the description")
         named = {name: cell for name, cell in zip(self.columns, cells, strict=False) if name}
@@ -352,7 +352,7 @@ class _Reader:
         value = None if has_diverged else value
         if value == 0 and memory == 0 and _STATUS.get(word) is Verdict.DISCARD:
             self.remark(number, "has neither value nor memory", "without a value")
-            value = None
+            value, text = None, ""
         verdict = self._verdict(number, word, text, value)
         if memory is None and named.get("memory_gb") and len(cells) >= len(self.columns):
             self.remark(number, f"has memory {named['memory_gb'][:30]!r}, not a number", "without it")
