@@ -113,25 +113,23 @@ class CommandResearcher:
 
     def _judge(self, answer: Answer, plan: bytes | None, output: str) -> Proposal | NoProposal:
         proposal = read_plan(plan, output)
-        cost_usd = proposal.cost_usd
-        if answer.interrupted:
-            return NoProposal("stopped", cost_usd, interrupted=True)
         if answer.succeeded:
             return proposal
-        if not answer.commands:
-            return NoProposal(f"the session could not be run: {answer.error or 'no command'}", cost_usd)
-        ended = answer.commands[0]
-        tail = one_line(output[-1000:], 1000) or "it printed nothing"
+        reason = "stopped" if answer.interrupted else self._reason(answer, output)
+        return NoProposal(reason, proposal.cost_usd, interrupted=answer.interrupted)
+
+    def _reason(self, answer: Answer, output: str) -> str:
+        """Why a session that failed did so, for the ledger."""
+        ended = answer.commands[0] if answer.commands else None
+        tail = f"the end of its output: {one_line(output[-1000:], 1000) or 'nothing'}"
+        if ended is None or answer.error:
+            return f"the session failed: {answer.error or 'nothing was started'}"
         if ended.error:
-            return NoProposal(f"{self._command[0]} could not be started: {ended.error}", cost_usd)
+            return f"{self._command[0]} could not be started: {ended.error}"
         if ended.timed_out:
-            return NoProposal(
-                f"no proposal within {self._timeout_seconds:g} s; the end of its output: {tail}", cost_usd
-            )
-        if answer.error:
-            return NoProposal(f"the session failed: {answer.error}", cost_usd)
+            return f"no proposal within {self._timeout_seconds:g} s; {tail}"
         status = f"signal {ended.signal}" if ended.signal else f"exit status {ended.exit_code}"
-        return NoProposal(f"{self._command[0]} ended with {status}; the end of its output: {tail}", cost_usd)
+        return f"{self._command[0]} ended with {status}; {tail}"
 
     def _variables(self, files: Mapping[str, Path]) -> dict[str, str]:
         source = os.environ if self._environment is None else self._environment

@@ -124,6 +124,14 @@ class Dimension:
             raise ValueError(f"{value!r} is not a number")  # noqa: TRY004
         return (self._position(value * self.sign) - self._position(self._anchor_magnitude)) / self._unit
 
+    def holds(self, value: ConstantValue) -> bool:
+        """Whether a value has a place on this scale, inside the bounds or not."""
+        try:
+            self.coordinate(value)
+        except ValueError:
+            return False
+        return True
+
     def value_at(self, coordinate: float) -> ConstantValue:
         """The value nearest to a coordinate inside the bounds, rounded to what a person would write."""
         if self.scale is Scale.CHOICE:

@@ -18,6 +18,7 @@ Constants = Mapping[str, ConstantValue]
 
 _TOO_MUCH = frozenset({Outcome.OUT_OF_MEMORY, Outcome.TIMED_OUT, Outcome.DIVERGED})
 """Failures of degree: more in the same direction fails too."""
+_NUM_REMEMBERED = 150
 _DIVISIBILITY = re.compile(r"divisib|multiple of|reshape|view size|shape|size mismatch|assert|%", re.IGNORECASE)
 
 
@@ -27,7 +28,7 @@ class Measured(NamedTuple):
     constants: Constants
     group: str
     score: float
-    count: int
+    num_runs: int
     """Runs behind the score."""
     commit: str | None
 
@@ -40,9 +41,8 @@ class Memory:
     Every score counts, whoever proposed the change and in whichever campaign.
     """
 
-    window: int = 200
-    """Measured programs that are kept for the model, the newest and the best half each."""
-    measured: deque[Measured] = field(default_factory=deque)
+    measured: deque[Measured] = field(default_factory=lambda: deque(maxlen=_NUM_REMEMBERED))
+    """The newest programs with a score, oldest first."""
     anchors: dict[str, ConstantValue] = field(default_factory=dict)
     """The value of each constant when it was first seen."""
     bounds: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -114,8 +114,6 @@ class Memory:
             self.measured.append(
                 Measured(constants, group, experiment.score, experiment.sample.count, experiment.commit)
             )
-            if len(self.measured) > self.window:
-                self.measured.popleft()
         elif experiment.failure is not None:
             self._crashed.add(_key(constants))
             if parent is not None and group == parent[0]:
