@@ -11,6 +11,7 @@ from typing import NamedTuple
 from autoresearch.domain.constants import find_constants
 from autoresearch.errors import LabError
 from autoresearch.lab.config import FILE_NAME, PLACEHOLDER
+from autoresearch.lab.config_text import toml_value
 from autoresearch.lab.git import Git, split_paths
 from autoresearch.lab.guard import matches
 from autoresearch.lab.template import Setting, Tables, render_lab_file
@@ -24,8 +25,9 @@ _SOURCES = ("**/*.py", "**/*.c", "**/*.cc", "**/*.cpp", "**/*.h", "**/*.rs", "**
 _TARGETS = ("bench", "benchmark", "train", "run")
 _LINE = re.compile(r"\bMETRIC[ ]+([A-Za-z][\w./-]*)=")
 _SUMMARY = re.compile(r"""["']([A-Za-z][\w./]*)[ ]*:[ ]*\{|["'](val_\w+)["'][ ]*:""")
-_TELLING = tuple(
-    ["val_bpb", "val_loss", "val", "bpb", "loss", "acc", "score", "f1", "error", "perplexity", "latency", "time", "second", "throughput", "speed"]
+_TELLING = (
+    *("val_bpb", "val_loss", "val", "bpb", "loss", "acc", "score", "f1", "error", "perplexity"),
+    *("latency", "time", "second", "throughput", "speed"),
 )
 """Words of a metric that decides, the likeliest first."""
 
@@ -92,7 +94,7 @@ def adopt(root: Path) -> Adoption:
         return Adoption(path.read_text(encoding="utf-8"), [f"{FILE_NAME} is there already and stays as it is"])
     git = Git(root)
     files = split_paths(git.run("ls-files", "-z", "--cached", "--others", "--exclude-standard"))
-    files = sorted(file for file in files if (root / file).is_file() and not file.startswith("."))
+    files = sorted(file for file in files if (root / file).is_file() and file[0] != "." and file.isprintable())
     command = _find_command(root, files)
     if command is None:
         raise LabError(
@@ -105,7 +107,11 @@ def adopt(root: Path) -> Adoption:
     tables["budget"] = [Setting("seconds", *_find_seconds(root, [*command.editable, *protected]))]
     text = render_lab_file(tables)
     path.write_text(text, encoding="utf-8")
-    lines = [f"{table}.{setting.key}: {setting.why}" for table, settings in tables.items() for setting in settings]
+    lines = [
+        f"{table}.{setting.key} = {toml_value(setting.value)}: {setting.why}"
+        for table, settings in tables.items()
+        for setting in settings
+    ]
     lines.append(f"wrote {FILE_NAME}")
     if not (root / "program.md").exists():
         editable = ", ".join(f"`{name}`" for name in command.editable)

@@ -172,15 +172,24 @@ class Git:
         output = self.run("cat-file", "--batch", stdin="".join(f"{name}\n" for name in wanted).encode())
         return _parse_batch(output, len(wanted))
 
-    def checked_out(self, files: Mapping[str, Entry]) -> dict[str, bytes]:
-        """What a checkout would write for each file, line-ending and large-file rules applied."""
-        plain = [(path, entry) for path, entry in files.items() if "\n" not in path and entry.mode.startswith("100")]
-        request = "".join(f"{entry.blob} {path}\n" for path, entry in plain)
-        if not plain:
-            return {}
-        output = self.run("cat-file", "--batch", "--filters", stdin=request.encode("utf-8", "surrogateescape"))
-        contents = _parse_batch(output, len(plain))
-        return {path: content for (path, _), content in zip(plain, contents, strict=True) if content is not None}
+    def checked_out(self, commit: str, paths: Iterable[str], common: Path) -> dict[str, bytes]:
+        """What a checkout of `commit` would write for some of its files, line-ending and large-file rules applied.
+
+        Really written, to a temporary folder, because `cat-file --filters` reports the sizes of unfiltered contents.
+        """
+        wanted = list(paths)
+        with tempfile.TemporaryDirectory(prefix="autoresearch-files-") as folder:
+            place = Path(folder, "files")
+            place.mkdir()
+            variables = {
+                "GIT_DIR": str(common),
+                "GIT_WORK_TREE": str(place),
+                "GIT_INDEX_FILE": str(Path(folder, "index")),
+            }
+            request = "".join(f"{path}\0" for path in wanted).encode("utf-8", "surrogateescape")
+            self.run("read-tree", commit, cwd=place, variables=variables)
+            self.run("checkout-index", "-z", "--stdin", stdin=request, cwd=place, variables=variables)
+            return {path: (place / path).read_bytes() for path in wanted if (place / path).is_file()}
 
     def merge_texts(self, ours: bytes, base: bytes, theirs: bytes) -> bytes | None:
         """Merge two edits of one file line by line; None when they conflict or are not text."""

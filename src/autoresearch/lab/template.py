@@ -115,7 +115,7 @@ def render_lab_file(tables: Tables) -> str:
     for table, settings in tables.items():
         lines.append(f"[{table}]")
         for setting in settings:
-            lines += [f"# {line}" for line in setting.why.splitlines()]
+            lines.append("# " + "".join(letter if letter.isprintable() else " " for letter in setting.why))
             lines.append(f"{setting.key} = {toml_value(setting.value)}")
         lines.append("")
     return "\n".join(lines)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from autoresearch.errors import LabError
 from autoresearch.host.clock import Clock, SystemClock
+from autoresearch.lab.branch import Branch
 from autoresearch.lab.edits import Difference, Leavings, measure, read_difference, read_leavings
-from autoresearch.lab.git import Edit, Entry, Git, GitError
+from autoresearch.lab.git import Edit, Entry, Git
 from autoresearch.lab.guard import PathChange, PathRules, refuse
 from autoresearch.lab.merge import merge_trees
 from autoresearch.lab.protocol import Change, Refusal
@@ -67,14 +68,14 @@ class GitWorkspace:
         self._root, self._campaign, self._link = root, campaign, tuple(link)
         self._clock = clock or SystemClock()
         self._rules = PathRules(tuple(editable), tuple(protected))
-        self._branch = f"refs/heads/autoresearch/{campaign}"
         self._trees: dict[str, dict[str, Entry]] = {}
         self._trees_lock = threading.Lock()
+        self._hashes: dict[frozenset[tuple[str, Entry]], dict[str, str]] = {}
         self._home = (home or root / ".autoresearch").absolute()
         self._base = self._git.resolve(base)
         self._worktrees = Worktrees(self._git)
         hide(self._home)
-        self._take_branch()
+        self._branch = Branch(self._git, f"autoresearch/{campaign}", self._base, self._home)
 
     @property
     def base(self) -> str:
@@ -84,7 +85,7 @@ class GitWorkspace:
     @property
     def tip(self) -> str:
         """The commit that the campaign's branch points at."""
-        return self._branch_state()[0]
+        return self._branch.tip
 
     def open(self, number: int, parent: str) -> Path:
         """Give experiment `number` a clean worktree at `parent` and return its path."""
@@ -144,16 +145,7 @@ class GitWorkspace:
             LabError: The branch has moved to somewhere that `commit` does not descend from, or the user has it
                 checked out, where moving it would make his files look changed.
         """
-        tip, place = self._branch_state()
-        if tip == commit or self._git.succeeds("merge-base", "--is-ancestor", commit, tip):
-            return
-        self._refuse_checked_out(place)
-        if not self._git.succeeds("merge-base", "--is-ancestor", tip, commit):
-            raise LabError(
-                f"the branch {self._short_branch} has moved to {tip[:12]}, which {commit[:12]} does not descend from: "
-                "somebody else wrote to it; start a new campaign from it, or move it back"
-            )
-        self._git.run("update-ref", "-m", "autoresearch: keep", self._branch, commit, tip)
+        self._branch.move_to(commit)
 
     def salvage(self, number: int, parent: str) -> str | None:
         """Commit whatever an interrupted researcher left, unguarded, under the experiment's ref; None if nothing."""
@@ -202,12 +194,13 @@ class GitWorkspace:
     def protected_hashes(self, commit: str) -> dict[str, str]:
         """SHA-256 of each protected file by path, as a checkout of `commit` has it, in hexadecimal digits."""
         files = {path: entry for path, entry in self._tree(commit).items() if self._rules.is_protected(path)}
-        contents = self._git.checked_out(files)
-        return {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
-
-    @property
-    def _short_branch(self) -> str:
-        return self._branch.removeprefix("refs/heads/")
+        key = frozenset(files.items())  # candidates share these files, so one look serves the whole campaign
+        known = self._hashes.get(key)
+        if known is None:
+            contents = self._git.checked_out(commit, files, self._worktrees.common)
+            known = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+            self._hashes[key] = known
+        return dict(known)
 
     @property
     def _worktrees_home(self) -> Path:
@@ -287,46 +280,10 @@ class GitWorkspace:
         first, second = self._git.commit_objects(one, other)
         return (first.tree, first.parents) == (second.tree, second.parents)
 
-    def _take_branch(self) -> None:
-        try:
-            tip, place = self._branch_state()
-        except LabError:
-            try:
-                self._git.run("update-ref", "--stdin", stdin=f"create {self._branch} {self._base}\n".encode())
-            except GitError as error:
-                if "exists; cannot create" not in error.stderr:
-                    raise
-                raise LabError(
-                    f"a branch called 'autoresearch' stands in the way of {self._short_branch!r}: "
-                    "rename it with `git branch -m autoresearch another-name`"
-                ) from error
-            return
-        self._refuse_checked_out(place)
-        if not self._git.succeeds("merge-base", "--is-ancestor", self._base, tip):
-            raise LabError(
-                f"the branch {self._short_branch} does not descend from {self._base[:12]}: choose another campaign name"
-            )
-
-    def _branch_state(self) -> tuple[str, str]:
-        """The commit of the campaign's branch, and the folder where it is checked out, if any."""
-        line = self._git.text("for-each-ref", "--format=%(objectname) %(worktreepath)", self._branch)
-        if not line:
-            raise LabError(f"the branch {self._short_branch} is gone: make it again with `git branch`")
-        tip, _, place = line.partition(" ")
-        return tip, place
-
-    def _refuse_checked_out(self, place: str) -> None:
-        """Refuse to move a branch under somebody; a researcher's own worktree does not count."""
-        if place and not Path(place).is_relative_to(self._home.resolve()):
-            raise LabError(
-                f"the branch {self._short_branch} is checked out in {place}, and the campaign has to move it: "
-                "switch to another branch there (`git switch -`) and start again"
-            )
-
     def _sweep_locks(self, live: Iterable[int]) -> list[str]:
         """Delete locks that a killed git left on our own refs and worktrees; the user's are not ours to judge."""
         common = self._worktrees.common
-        locks = [common / f"{self._branch}.lock", *(common / "refs/autoresearch" / self._campaign).glob("*.lock")]
+        locks = [common / f"{self._branch.ref}.lock", *(common / "refs/autoresearch" / self._campaign).glob("*.lock")]
         for number in live:
             for entry in self._worktrees.entries_of(self._path(number)):
                 locks += entry.glob("*.lock")
