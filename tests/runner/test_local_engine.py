@@ -243,9 +243,9 @@ def test_a_link_does_not_hide_a_file_of_the_commit(lab):
 
 def test_large_files_of_a_run_are_deleted_small_ones_kept(lab):
     """A night of checkpoints does not fill the disk."""
-    code = "import os; os.chdir(os.environ['AUTORESEARCH_RUN_DIR']); open('big', 'w').write('x' * 99); open('small', 'w')"
+    code = "import os; os.chdir(os.environ['AUTORESEARCH_RUN_DIR']); open('big', 'w').write('x' * 99); open('s', 'w')"
     lab.write(f"{code}\n{GOOD}").execute(options={"keep_file_bytes": 50})
-    assert [path.name for path in (lab.folder() / "out").iterdir()] == ["small"]
+    assert [path.name for path in (lab.folder() / "out").iterdir()] == ["s"]
 
 
 def test_two_runs_share_no_folder_and_get_their_own_seed(lab):

@@ -60,8 +60,12 @@ def descendants() -> set[int]:
 
 def end_all(processes: set[int]) -> None:
     """Kill these processes, none of which may be waited for here; those already gone are no error."""
+    if sys.platform == "win32":
+        number = signal.SIGTERM  # kills outright there
+    else:
+        number = signal.SIGKILL
     for pid in processes:
-        send(pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+        send(pid, number)
 
 
 def end_descendants() -> set[int]:

@@ -156,9 +156,9 @@ class Supervised:
 
     def terminate(self) -> None:
         """Ask the commands to end; returns at once, `wait` tells when they have."""
-        with contextlib.suppress(OSError):
+        if sys.platform == "win32":
             (self.directory / STOP).touch()
-        if sys.platform != "win32" and self._is_alive():
+        elif self._is_alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGTERM)
 
@@ -169,20 +169,28 @@ class Supervised:
 
     def _ended_within(self, seconds: float) -> bool:
         """Sleep until the supervisor has ended, `seconds` at most; whether it has."""
-        if sys.platform == "linux":
-            # Python's own waiting for a child with a time-out naps for up to 50 ms; this wakes at once.
-            try:
-                file = os.pidfd_open(self._pid)
-            except OSError:
-                return not self._is_alive()
-            try:
-                if self._is_alive():
-                    select.select([file], [], [], seconds) if file < 1024 else time.sleep(min(seconds, 0.02))
-            finally:
-                os.close(file)
-        elif self._is_alive():
+        if not self._is_alive():
+            return True
+        file = _process_file(self._pid)
+        if file is None:
             time.sleep(min(seconds, 0.02))
+        elif sys.platform != "win32":
+            waiting = select.poll()
+            waiting.register(file, select.POLLIN)
+            waiting.poll(seconds * 1000)
+            os.close(file)
         return not self._is_alive()
+
+
+def _process_file(pid: int) -> int | None:
+    """A file that becomes readable when the process ends, where there is such a thing.
+
+    Python's own waiting for a child with a time-out naps for up to 50 ms; this wakes at once, for any process.
+    """
+    if sys.platform == "linux" and hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(pid)
+    return None
 
 
 def start(
@@ -328,11 +336,11 @@ def run_supervised(
         SupervisorDied: The supervisor was killed meanwhile; calling again starts afresh.
         AutoResearchError: The directory cannot be written.
     """
-    answer = read_answer(directory)
-    if answer is not None:
-        return answer
-    supervised = attach(directory)
+    supervised = attach(directory)  # first: one that is dead by now has written whatever it will ever write
     if supervised is None:
+        answer = read_answer(directory)
+        if answer is not None:
+            return answer
         set_aside(directory, marker)
         supervised = start(
             directory, commands, env=env, root=root, protected=protected, cores=cores, grace_seconds=grace_seconds,

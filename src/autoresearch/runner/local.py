@@ -13,6 +13,7 @@ intent only a sandbox helps: whoever executes as the same user can write there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from autoresearch.host.files import read_json, read_regular, write_json
 from autoresearch.host.process import (
     Answer,
     Command,
+    Supervised,
     SupervisorDied,
     attach,
     kill_strays,
@@ -134,7 +136,7 @@ class LocalEngine:
         """
         directory = self._directory / request.key
         try:
-            answer = read_answer(directory) or self._wait(request, slot, directory)
+            answer = self._answer(request, slot, directory)
         except SupervisorDied as error:
             kill_strays(marker_of(directory))
             result = self._unanswered(str(error))
@@ -144,30 +146,35 @@ class LocalEngine:
         self._drop_large_files(directory / OUT)
         return replace(result, environment=self._environment | {"slot": slot.name, "commit": request.commit})
 
-    def _wait(self, request: RunRequest, slot: Slot, directory: Path) -> Answer | None:
-        """Attach to the living supervisor, or start one, and wait for its answer; None when we are to stop."""
+    def _answer(self, request: RunRequest, slot: Slot, directory: Path) -> Answer | None:
+        """Wait for the living supervisor, or read what a dead one wrote, or start one; None when we are to stop."""
+        supervised = attach(directory)  # first: one that is dead by now has written whatever it will ever write
+        if supervised is None:
+            answer = read_answer(directory)
+            if answer is not None or self._stopping.is_set():
+                return answer
+            supervised = self._start(request, slot, directory)
         telemetry = Telemetry(slot)
         try:
-            supervised = attach(directory)
-            if supervised is None:
-                if self._stopping.is_set():
-                    return None
-                self._prepare(request, directory)
-                supervised = start(
-                    directory,
-                    self._commands(request, directory),
-                    env=self._variables(request, slot, directory),
-                    root=directory / CHECKOUT,
-                    protected=self._recipe.protected,
-                    cores=slot.cores,
-                    grace_seconds=self._recipe.grace_seconds,
-                    log_limit_bytes=self._recipe.log_limit_bytes,
-                )
             answer = supervised.wait(self._stopping, telemetry.sample)
         finally:
             seen = telemetry.close()
-        write_json(directory / TELEMETRY, seen, durable=False)
+        with contextlib.suppress(OSError):  # a full disk costs the telemetry, not the result
+            write_json(directory / TELEMETRY, seen, durable=False)
         return answer
+
+    def _start(self, request: RunRequest, slot: Slot, directory: Path) -> Supervised:
+        self._prepare(request, directory)
+        return start(
+            directory,
+            self._commands(request, directory),
+            env=self._variables(request, slot, directory),
+            root=directory / CHECKOUT,
+            protected=self._recipe.protected,
+            cores=slot.cores,
+            grace_seconds=self._recipe.grace_seconds,
+            log_limit_bytes=self._recipe.log_limit_bytes,
+        )
 
     def _prepare(self, request: RunRequest, directory: Path) -> None:
         """Make the run's folder anew; what an unfinished start left there can never be read as new."""
@@ -242,8 +249,9 @@ class LocalEngine:
             return
         for folder, _, names in os.walk(directory):
             for path in (Path(folder, name) for name in names):
-                if not path.is_symlink() and path.lstat().st_size > self._keep_file_bytes:
-                    path.unlink()
+                with contextlib.suppress(OSError):  # a folder that the run locked keeps its files
+                    if path.lstat().st_size > self._keep_file_bytes:
+                        path.unlink()
 
 
 def _own_threads(slot: Slot) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +31,7 @@ class Telemetry:
             return
         self._next_sample = now + SAMPLE_SECONDS
         with contextlib.suppress(OSError, AttributeError):
-            self._loads.append(os.getloadavg()[0])
+            self._loads.append(psutil.getloadavg()[0])
         if self._gpu:
             self._gpu.sample()
 
