@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ def ink(label, figure):
         rotation_mode="anchor", ha=label.get_ha(), va=label.get_va(), fontsize=label.get_fontsize(),
         fontfamily=label.get_fontfamily(), parse_math=False,
     )  # fmt: skip
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # empty boxes darken pixels just as well
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].min(axis=-1) < 200
 
 
@@ -63,7 +66,7 @@ def test_labels_are_legible_where_larger_is_better(real_log):
     assert_legible(progress_figure(upside_down, metric))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.text(max_size=60), st.booleans()), min_size=2, max_size=40),
     st.sampled_from(Direction),
@@ -77,7 +80,7 @@ def test_any_campaign_is_legible(attempts, direction):
     assert_legible(progress_figure(experiments, Metric("m", direction)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["keep", "discard", "crash"]), st.floats(allow_nan=False, allow_infinity=False)),

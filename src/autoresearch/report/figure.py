@@ -403,21 +403,17 @@ class _Page:
         area = axes.get_window_extent()
         self.area = (area.x0 + 3, area.y0 + 3, float(figure.bbox.x1) - 8, area.y1 - 3)
         self.sizes: dict[str, tuple[float, float]] = {}
+        self.ranked: dict[_Wish, list[_Place]] = {}
 
     def layout(self, wishes: Sequence[_Wish]) -> tuple[float, list[tuple[_Wish, _Place]]]:
         """Place the wishes one after another; returns what the layout costs, and the places found."""
         cost, taken = 0.0, list[tuple[_Wish, _Place]]()
         for wish in wishes:
-            places = [
-                replace(place, cost=place.cost + self._ink_cost(place) + 15 * shortness)
-                for shortness, text in enumerate(wish.texts)
-                for place in self._places(wish.mark, text)
-                if self._is_free(place, [other for _, other in taken])
-            ]
-            best = min(places, key=lambda p: p.cost, default=None)
-            if best is not None and best.cost < wish.weight:
+            others = [place for _, place in taken]
+            best = next((place for place in self._ranked(wish) if _is_free(place, others)), None)
+            if best is not None:
                 taken.append((wish, best))
-            cost += min(wish.weight, best.cost if best else wish.weight)
+            cost += best.cost if best else wish.weight
         return cost, taken
 
     def draw(self, place: _Place) -> Text:
@@ -437,6 +433,18 @@ class _Page:
             label.remove()
             self.sizes[text] = float(extent.width), float(extent.height)
         return self.sizes[text]
+
+    def _ranked(self, wish: _Wish) -> list[_Place]:
+        """All places worth having, the cheapest first; worked out once for all orders."""
+        if wish not in self.ranked:
+            places = [
+                replace(place, cost=place.cost + self._ink_cost(place) + 15 * shortness)
+                for shortness, text in enumerate(wish.texts)
+                for place in self._places(wish.mark, text)
+                if self._is_inside(place)
+            ]
+            self.ranked[wish] = sorted((p for p in places if p.cost < wish.weight), key=lambda p: p.cost)
+        return self.ranked[wish]
 
     def _places(self, mark: tuple[float, float], text: str) -> Iterator[_Place]:
         """All places to try: beyond the line, behind it, and level beside the dot."""
@@ -473,21 +481,10 @@ class _Page:
         reach = (float(x0), float(y0), float(x1), float(y1))
         return _Place(text, style, at, box, corners, np.array([anchor, at]), reach, cost)
 
-    def _is_free(self, place: _Place, taken: Sequence[_Place]) -> bool:
-        left, bottom, right, top = place.reach
+    def _is_inside(self, place: _Place) -> bool:
         x0, y0, x1, y1 = self.area
-        low, high = place.corners.min(axis=0), place.corners.max(axis=0)
-        if low[0] < x0 or low[1] < y0 or high[0] > x1 or high[1] > y1:
-            return False
-        near = (
-            o for o in taken if left < o.reach[2] and o.reach[0] < right and bottom < o.reach[3] and o.reach[1] < top
-        )
-        return not any(
-            _overlap(place, other)
-            or _crosses(place.leader @ _turned(other.style.degrees).T, other.box)
-            or _crosses(other.leader @ _turned(place.style.degrees).T, place.box)
-            for other in near
-        )
+        (left, bottom), (right, top) = place.corners.min(axis=0), place.corners.max(axis=0)
+        return bool(left >= x0 and bottom >= y0 and right <= x1 and top <= y1)
 
     def _ink_cost(self, place: _Place) -> float:
         """A dot under the text is as bad as some more distance, and so is a leader that strikes another kept dot."""
@@ -497,6 +494,18 @@ class _Page:
         struck = int((_distances(self.marks, *place.leader) < 6).sum())
         # In a crowd everything covers something; the bounds keep that from costing a label its place.
         return min(180.0, float(self.weights[covered].sum())) + (120 if struck > 1 else 0)
+
+
+def _is_free(place: _Place, taken: Sequence[_Place]) -> bool:
+    """Whether neither box nor leader meets those of a label that is there already."""
+    left, bottom, right, top = place.reach
+    near = (o for o in taken if left < o.reach[2] and o.reach[0] < right and bottom < o.reach[3] and o.reach[1] < top)
+    return not any(
+        _overlap(place, other)
+        or _crosses(place.leader @ _turned(other.style.degrees).T, other.box)
+        or _crosses(other.leader @ _turned(place.style.degrees).T, place.box)
+        for other in near
+    )
 
 
 @cache
