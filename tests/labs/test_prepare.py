@@ -7,16 +7,15 @@ import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
-from conftest import plan, run_script, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretrain_lab import plan, run_script, words
 
-pytest.importorskip("torch")
+np = pytest.importorskip("numpy")
+torch = pytest.importorskip("torch")
 pytest.importorskip("rustbpe")
 pytest.importorskip("tiktoken")
-import torch
 
 BOS = 999
 

@@ -7,12 +7,11 @@ import re
 import shutil
 
 import pytest
-from conftest import LAB, TINY, run_script
+from pretrain_lab import LAB, TINY, run_script
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("rustbpe")
 pytest.importorskip("tiktoken")
-import torch
 
 VOCAB, LENGTH = 50, 32
 
