@@ -1,0 +1,133 @@
+"""The morning's report: complete, honest, and safe against what agents write."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nights import build
+
+from autoresearch.domain.metric import Metric
+from autoresearch.report.markdown import Context, escape, render, write_report
+from autoresearch.report.summary import summarise
+
+METRIC = Metric("val_bpb")
+CONTEXT = Context(
+    lab="pretrain", campaign="night", base_commit="0123456789abcdef", hardware="one GPU", budget_seconds=300,
+    started=1_700_000_000.0, policy="greedy", program="Lower it.\n```\nrm\n```\n", environment={"driver": "1.2|3"},
+)  # fmt: skip
+
+
+def report(experiments, context=CONTEXT):
+    """The text of the report of these experiments."""
+    return render(experiments, summarise(experiments, METRIC), context)
+
+
+def section(text, title):
+    """The lines below one heading."""
+    return text.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def test_the_report_lies_beside_its_picture(tmp_path, night):
+    """Both are written whole into a folder that need not be there."""
+    path = write_report(tmp_path / "new", night, METRIC, CONTEXT)
+    assert path.name == "report.md" and "](progress.png)" in path.read_text(encoding="utf-8")
+    assert sorted(p.name for p in path.parent.iterdir()) == ["progress.png", "report.md"]
+
+
+def test_the_headline_comes_first_and_the_doubts_second(night):
+    """From where to where, how many times the noise, and what to check before believing it."""
+    top = report(night).split("## ")[0]
+    assert "# pretrain / night" in top and "1.000 → 0.890, 11 % better, 5.5× the measured noise" in top
+    assert "gained less than the measured noise" in top and "rests on a single run" in top
+
+
+def test_greedy_campaigns_are_called_optimistic(night):
+    """Single-run scores that were chosen for being good are too good."""
+    assert "optimistic" in report(night)
+    assert "optimistic" not in report(night, Context(policy="belief"))
+
+
+def test_the_result_can_be_merged_by_copying_a_line(night):
+    """The campaign's branch, and the whole change against the base."""
+    commands = section(report(night), "How to get it")
+    assert "$ git merge autoresearch/night" in commands
+    assert "$ git diff 0123456789ab..autoresearch/night" in commands
+
+
+def test_nothing_is_offered_for_merging_when_nothing_was_kept(night):
+    """A campaign of discards has no result to fetch."""
+    assert "How to get it" not in report([night[0], night[2]])
+
+
+def test_a_branch_name_cannot_smuggle_a_command(night):
+    """A line to be copied into a shell is either clean or absent."""
+    assert "rm -rf" not in report(night, Context(campaign="x", branch="a; rm -rf ~"))
+
+
+def test_every_kept_change_has_a_line(night):
+    """Number, words, score, gain, share, times the noise, commit, researcher."""
+    rows = [line for line in section(report(night), "Kept changes").splitlines() if line.startswith("| ")]
+    assert rows[1] == "| 1 | change 1 | 0.9 | +0.1 | 91 % | 5.0× | `c1` | tuner |"
+    assert rows[2] == "| 4 | change 4 | 0.89 | +0.01 | 9 % | 0.5× | `c4` | claude |"
+
+
+def test_failures_and_losses_are_told(night):
+    """What crashed with its sentence, and what lost most."""
+    text = report(night)
+    assert r"| 3 | crashed | change 3 | out \| of \`memory\` |" in section(text, "Failures")
+    assert "| 2 | change 2 | 0.95 | -0.05 | `c2` |" in section(text, "What hurt most")
+
+
+def test_the_use_of_time_is_a_table_when_it_is_known(night):
+    """Per slot, in hours and percent."""
+    timed = [build(0, "keep", 1.0, start=1000.0, wall=3600.0, summary={"training_seconds": 1800.0})]
+    assert "| gpu0 | 0.50 h (50 %) |" in section(report(timed), "How the time was spent")
+    assert "How the time was spent" not in report(night)
+
+
+def test_imported_campaigns_promise_no_commits(real_log):
+    """Nobody can merge or look up what was only ever a line in a file."""
+    experiments = real_log.experiments("night")
+    text = render(experiments, summarise(experiments, real_log.metric), CONTEXT)
+    assert "git merge" not in text and "refs/autoresearch" not in text and "imported from a results file" in text
+
+
+def test_the_program_cannot_leave_its_fence(night):
+    """The fence is longer than any in the text."""
+    text = report(night)
+    assert "````text\nLower it.\n```\nrm\n```\n````" in text
+
+
+def test_an_empty_campaign_has_a_report():
+    """It says that there is nothing."""
+    text = report([])
+    assert "None: no change was good enough." in text and "0 experiments" in text
+
+
+@pytest.mark.parametrize(
+    "attack",
+    ["a | b", "`code`", "<img src=x onerror=alert(1)>", "![x](http://evil/x.png)", "[click](javascript:x)",
+     "line\nbreak",
+     "# heading", "$x$", "@team", "https://evil.example", "www.evil.example", "&lt;b&gt;", "\u202egnp.exe", "~~no~~"],
+)  # fmt: skip
+def test_agents_words_are_only_words(attack):
+    """No pipe, link, picture, HTML, formula, mention or direction mark of theirs survives unescaped."""
+    safe = escape(attack)
+    bare = re.sub(r"\\.|&[#\w]+;", "", safe)
+    assert not re.search(r"[|`<>!\[\]()#$@~*\n\u202e]|://|www\.", bare)
+
+
+@given(st.text(), st.text())
+def test_no_text_breaks_a_table(hypothesis_text, detail):
+    """Each row of each table has as many cells as its head, whatever the agents wrote."""
+    night = [
+        build(0, "keep", 1.0),
+        build(1, "keep", 0.9, hypothesis=hypothesis_text, researcher=detail),
+        build(2, "crash", None, hypothesis=hypothesis_text, detail=detail, researcher="b"),
+        build(3, "discard", 1.2, hypothesis=hypothesis_text),
+    ]
+    table: list[int] = []
+    for line in report(night, Context(program=detail)).split("````")[0].split("## The program")[0].splitlines():
+        table = [*table, len(re.findall(r"(?<!\\)\|", line))] if line.startswith("|") else []
+        assert len(set(table)) <= 1
