@@ -38,7 +38,9 @@ def mistake(text: str, key: str = "") -> PydanticCustomError:
 def sentence_for(error: ValidationError, model: type[BaseModel], document: Mapping[str, Any], file: str) -> str:
     """Turn the first problem that pydantic found into one sentence: file, key, what is wrong, cure."""
     problem = error.errors(include_url=False, include_context=True)[0]
-    location = tuple(part for part in problem["loc"] if not (isinstance(part, str) and _is_arm(part)))
+    location = _without_arms(problem["loc"])
+    if problem["type"] == "extra_forbidden":  # then the last part is what the file says, whatever it looks like
+        location = (*_without_arms(problem["loc"][:-1]), problem["loc"][-1])
     field, siblings = _place(model, location)
     accepts = (field.title if field else None) or f"a table with {', '.join(siblings)}"
     key, kind = _key(location), problem["type"]
@@ -62,6 +64,10 @@ def _nearest(name: str, known: list[str]) -> str:
 def _shown(value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def _without_arms(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    return tuple(part for part in location if not (isinstance(part, str) and _is_arm(part)))
 
 
 def _is_arm(part: str) -> bool:
@@ -149,6 +155,12 @@ def _tables(model: type[BaseModel]) -> Iterator[tuple[str, str, list[ReferenceRo
         heading = f"[[{name}]]" if repeated else f"[{name}]"
         rows = [_row(name, key, inner) for key, inner in table.model_fields.items()]
         yield heading, inspect.cleandoc(table.__doc__ or ""), rows
+        for key, inner in table.model_fields.items():
+            nested = _table_of(inner.annotation)
+            if nested is not None:
+                place = f"{name}.{key}.NAME"
+                rows = [_row(place, innermost, field) for innermost, field in nested.model_fields.items()]
+                yield f"[{place}]", inspect.cleandoc(nested.__doc__ or ""), rows
 
 
 def _row(table: str, key: str, field: FieldInfo) -> ReferenceRow:
