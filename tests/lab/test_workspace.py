@@ -396,3 +396,13 @@ def test_unrelated_branch_is_refused(lab: Repository) -> None:
     base = lab.commit(other="1")
     with pytest.raises(LabError, match="choose another campaign name"):
         lab.workspace(base=base)
+
+
+def test_modes_of_a_careless_file_system(lab: Repository) -> None:
+    """Where git is told that executable bits mean nothing, they are no reason to refuse."""
+    lab.git("config", "core.fileMode", "false")
+    workspace = lab.workspace()
+    path = workspace.open(1, workspace.base)
+    (path / "train.py").write_text("X = 1\n")
+    (path / "train.py").chmod(0o777)
+    assert isinstance(workspace.commit(1, workspace.base, "idea"), Change)

@@ -176,10 +176,10 @@ def _check_files(root: Path, config: LabConfig, files: list[str]) -> None:
 
 def _missing(root: Path, key: str, pattern: str) -> LabError:
     """The error for a pattern that means no committed file, told apart by what is on disk."""
-    found = next((path for path in sorted(root.glob(pattern)) if ".git" not in path.parts), None)
-    if found is not None:
-        name = found.relative_to(root).as_posix()
-        cure = f"run `git add {shlex.quote(name)} && git commit`"
+    untracked = split_paths(Git(root).run("ls-files", "-z", "--others", "--exclude-standard"))
+    name = next((path for path in [pattern, *untracked] if matches(path, [pattern]) and (root / path).exists()), None)
+    if name is not None:
+        cure = f"run `git add -f {shlex.quote(name)} && git commit`"
         return LabError(f"{FILE_NAME}: {key} names {pattern!r}, but {name} is not committed, so runs lack it: {cure}")
     return LabError(f"{FILE_NAME}: {key} names {pattern!r}, which matches no file: correct the path, or make the file")
 

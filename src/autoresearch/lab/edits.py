@@ -33,7 +33,9 @@ class Leavings:
         return bool(self.edits or self.too_large or self.nested)
 
 
-def read_leavings(git: Git, worktree: Path, index: Path, common: Path, parent: Mapping[str, Entry]) -> Leavings:
+def read_leavings(
+    git: Git, worktree: Path, *, index: Path, common: Path, parent: Mapping[str, Entry], trusts_modes: bool = True
+) -> Leavings:
     """Compare a worktree with the parent it was opened at.
 
     The comparison uses an index of our own: whatever the researcher did with git in there (commit, stash, add, another
@@ -45,6 +47,7 @@ def read_leavings(git: Git, worktree: Path, index: Path, common: Path, parent: M
         index: Our copy of the index as it was when the worktree was opened.
         common: The repository's own folder.
         parent: The files of the parent.
+        trusts_modes: Whether the file system keeps executable bits; where it does not, modes stay as they were.
     """
     variables = {"GIT_DIR": str(common), "GIT_WORK_TREE": str(worktree), "GIT_INDEX_FILE": str(index)}
     listed = git.run("ls-files", "-z", "-t", "-m", "-d", "-o", "--exclude-standard", cwd=worktree, variables=variables)
@@ -65,7 +68,10 @@ def read_leavings(git: Git, worktree: Path, index: Path, common: Path, parent: M
             leavings.too_large.append(path)
         else:
             room -= status.st_size
-            leavings.edits[path] = _edit(worktree / path, status)
+            edit = _edit(worktree / path, status)
+            if not trusts_modes and edit.mode != _LINK:
+                edit = edit._replace(mode=parent[path].mode if path in parent else "100644")
+            leavings.edits[path] = edit
     return leavings
 
 

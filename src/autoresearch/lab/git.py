@@ -147,7 +147,8 @@ class Git:
             GitError: There is no such commit.
         """
         try:
-            return self.text("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+            # No option can hide in a revision: "-x^{commit}" is none that rev-parse knows.
+            return self.text("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
         except GitError as failure:
             if failure.stderr:
                 raise

@@ -74,6 +74,7 @@ class GitWorkspace:
         self._home = (home or root / ".autoresearch").absolute()
         self._base = self._git.resolve(base)
         self._worktrees = Worktrees(self._git)
+        self._trusts_modes = self._git.text("config", "--type=bool", "--default=true", "core.fileMode") == "true"
         hide(self._home)
         self._branch = Branch(self._git, f"autoresearch/{campaign}", self._base, self._home)
 
@@ -224,7 +225,14 @@ class GitWorkspace:
         if not path.is_dir() or not index.exists():
             return None
         index.with_name(f"{index.name}.lock").unlink(missing_ok=True)
-        return read_leavings(self._git, path, index, self._worktrees.common, self._tree(parent))
+        return read_leavings(
+            self._git,
+            path,
+            index=index,
+            common=self._worktrees.common,
+            parent=self._tree(parent),
+            trusts_modes=self._trusts_modes,
+        )
 
     def _judged(self, commit: str, parent: str, leavings: Leavings) -> Change | Refusal:
         """Measure a commit, or refuse it; it is reachable either way."""
