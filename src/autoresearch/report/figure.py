@@ -374,8 +374,11 @@ def _wishes(kept: Sequence[KeptChange], attempts: _Attempts, limits: tuple[float
         elif number in weights:
             wishes.append(_Wish(_short_forms(text), (number, value), weights[number]))
     if clipped:  # leaps beyond the edge come one after another: one block of lines names them all
-        lines = [line for *_, line in clipped[-_MAX_CLIPPED:]]
-        wishes.append(_Wish(("\n".join(lines),), clipped[-1][:2], 3000, len(lines)))
+        named = clipped if len(clipped) <= _MAX_CLIPPED else [clipped[0], *clipped[2 - _MAX_CLIPPED :]]
+        lines = [line for *_, line in named]
+        if len(named) < len(clipped):
+            lines.insert(1, "…")
+        wishes.append(_Wish(("\n".join(lines),), clipped[-1][:2], 3000, len(named)))
     return wishes
 
 
@@ -592,7 +595,7 @@ def _fonts() -> list[str]:
 
 def _short_forms(text: str) -> tuple[str, ...]:
     """A sentence's short forms, best first: whole if it fits, its first clause, and cut."""
-    clause = re.split(r" [—–(-]|[;:,.] ", text.strip(), maxsplit=1)[0]
+    clause = re.split(r" [—–(-]|[;:,.] | because | since | so that ", text.strip(), maxsplit=1)[0]
     forms = [text] if len(text) <= _LABEL_LENGTHS[0] or len(clause) < 8 else []
     forms += [clause] if len(clause) >= 8 else []
     return tuple(dict.fromkeys(_shorten(form, length) for length in _LABEL_LENGTHS for form in forms))
