@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import math
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -151,6 +152,24 @@ def test_interruption_leaves_nothing(prepare, corpus, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare(plan(prepare, corpus), tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_abandoned_work_is_tidied_up(prepare, corpus, tmp_path):
+    """What a killed preparation left a day ago is removed by the next; what another one is writing now is not."""
+    old, young = tmp_path / ".data.partial-1", tmp_path / ".data.partial-2"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    prepare.prepare(plan(prepare, corpus, max_bytes=20_000), tmp_path / "data")
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_unwritable_target_is_one_sentence(prepare, corpus, tmp_path, capsys):
+    """A target that cannot be written is named, without a traceback."""
+    (tmp_path / "file").write_text("in the way")
+    assert prepare.main(["--dataset", str(corpus), "--data-dir", str(tmp_path / "file" / "data")]) == 2
+    assert "error: " in capsys.readouterr().err
 
 
 def test_max_bytes_limits_training_text(prepare, corpus, tmp_path):

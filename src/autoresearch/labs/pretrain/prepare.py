@@ -574,6 +574,9 @@ def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any
                             "choose another --data-dir, or add --force to replace it")
         say(f"{data_dir} is already prepared with these arguments: nothing to do")
         return manifest
+    for abandoned in data_dir.parent.glob(f".{data_dir.name}.partial-*"):
+        if time.time() - abandoned.stat().st_mtime > 86_400:  # left by a killed process; a live one is younger
+            shutil.rmtree(abandoned, ignore_errors=True)
     building = data_dir.with_name(f".{data_dir.name}.partial-{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
     (building / "sealed").mkdir(parents=True)
@@ -1175,6 +1178,9 @@ def main(argv: list[str] | None = None) -> int:
         prepare(plan, data_dir, force=force)
     except DataError as error:
         say(f"error: {error}")
+        return 2
+    except OSError as error:  # full disk, no permission: the system's own words name the file
+        say(f"error: {error}; free space or choose another --data-dir, and run the same command again")
         return 2
     except KeyboardInterrupt:
         say("interrupted: nothing was left half prepared; run the same command to start again")
