@@ -37,13 +37,13 @@ def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, revi
     left_over = sorted(board.live.values(), key=lambda experiment: experiment.number)
     _ask_for_baseline(plan, board, ledger, workspace)
     for experiment in left_over:
-        remarks.append(_resume(experiment, board, ledger, workspace, review))
+        remarks.append(_resume(experiment, board, workspace, review))
     for remark in remarks:
         ledger.note(plan.campaign, "recovered", remark)
     return remarks
 
 
-def _resume(experiment: Experiment, board: Board, ledger: Ledger, workspace: Workspace, review: Review) -> str:
+def _resume(experiment: Experiment, board: Board, workspace: Workspace, review: Review) -> str:
     number = experiment.number
     if experiment.stage is Stage.DECIDED:
         review.settle(experiment)

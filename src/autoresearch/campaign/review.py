@@ -31,6 +31,10 @@ class Notice:
 
 
 Observe = Callable[[Notice], None]
+"""Told of everything worth a line; must not block."""
+
+Export = Callable[[Experiment], None]
+"""Writes a decided experiment to results.tsv."""
 
 
 class Review:
@@ -41,13 +45,21 @@ class Review:
     """
 
     def __init__(
-        self, plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, policy: Policy, observe: Observe
+        self,
+        plan: Plan,
+        board: Board,
+        ledger: Ledger,
+        workspace: Workspace,
+        policy: Policy,
+        export: Export,
+        observe: Observe,
     ) -> None:
         self._plan = plan
         self._board = board
         self._ledger = ledger
         self._workspace = workspace
         self._policy = policy
+        self._export = export
         self._observe = observe
         self._asked: Counter[int] = Counter()
         for experiment in board.history:
@@ -80,6 +92,7 @@ class Review:
         if experiment.verdict is Verdict.KEEP and experiment.commit is not None:
             self._workspace.keep(experiment.commit)
         self._workspace.close(experiment.number)
+        self._export(experiment)
         experiment = self._board.put(self._ledger.settle(experiment))
         self._policy.learn(experiment)
         self._observe(Notice(str(experiment.verdict), experiment, experiment.reason))

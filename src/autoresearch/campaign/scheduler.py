@@ -18,7 +18,7 @@ from functools import partial
 
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.recovery import recover
-from autoresearch.campaign.review import Notice, Observe, Review, with_change
+from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change
 from autoresearch.campaign.tasks import Done, Tasks
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage
@@ -69,6 +69,7 @@ class Scheduler:
         tasks: Threads, or virtual time.
         clock: The time that limits and records are measured in.
         limits: When to stop.
+        export: Writes each decided experiment to results.tsv.
         observe: Told of everything worth a line on the screen.
     """
 
@@ -83,6 +84,7 @@ class Scheduler:
         tasks: Tasks[Task],
         clock: Clock,
         limits: Limits,
+        export: Export = lambda experiment: None,
         observe: Observe = lambda notice: None,
     ) -> None:
         self.board = Board(ledger.experiments(plan.campaign))
@@ -99,10 +101,11 @@ class Scheduler:
         self._researchers = {researcher.name: researcher for researcher in researchers}
         self._tasks = tasks
         self._clock = clock
-        self._limits = limits
+        self.limits = limits
         self._observe = observe
-        self._review = Review(plan, self.board, ledger, workspace, policy, observe)
-        self._began_at = clock.now()
+        self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
+        self.began_at = clock.now()
+        """When this session began, in Unix seconds."""
         self._fruitless: Counter[str] = Counter()
 
     # --- the loop ---------------------------------------------------------------------------------------------
@@ -142,11 +145,6 @@ class Scheduler:
         self._engine.stop()
         for name in self.proposing:
             self._researchers[name].stop()
-
-    @property
-    def began_at(self) -> float:
-        """When this session began, in Unix seconds."""
-        return self._began_at
 
     def _drain(self) -> None:
         """Give what was told to stop the time to do so; its answers are read by the next session."""
@@ -236,7 +234,7 @@ class Scheduler:
 
     def _wants_proposal(self) -> bool:
         """Whether one more proposal is needed to keep the slots busy, and allowed."""
-        limit = self._limits.experiments
+        limit = self.limits.experiments
         if limit is not None and self.board.tried + len(self.proposing) >= limit:
             return False
         free = len(self._engine.slots) - len(self.running)
@@ -307,9 +305,9 @@ class Scheduler:
     # --- limits -----------------------------------------------------------------------------------------------
 
     def _check_limits(self) -> None:
-        hours = (self._clock.now() - self._began_at) / 3600
+        hours = (self._clock.now() - self.began_at) / 3600
         # Experiments are not checked here: those already proposed are still to be run and judged.
-        over = Limits(None, self._limits.hours, self._limits.cost_usd).exhausted(
+        over = Limits(None, self.limits.hours, self.limits.cost_usd).exhausted(
             experiments=0, hours=hours, cost_usd=self.board.cost_usd
         )
         baseline = self.board.get(0)
@@ -320,14 +318,14 @@ class Scheduler:
             self._observe(Notice("stopping", text=over))
 
     def _seconds_left(self) -> float | None:
-        if self._limits.hours is None or self.stopping:
+        if self.limits.hours is None or self.stopping:
             return None
-        return max(0.0, self._began_at + self._limits.hours * 3600 - self._clock.now())
+        return max(0.0, self.began_at + self.limits.hours * 3600 - self._clock.now())
 
     def _why_over(self) -> str:
         if self.stopping:
             return self.stopping
-        over = self._limits.exhausted(experiments=self.board.tried, hours=0, cost_usd=0)
+        over = self.limits.exhausted(experiments=self.board.tried, hours=0, cost_usd=0)
         last = next((e.reason for e in reversed(self.board.history) if e.verdict is Verdict.CRASH), "")
         return over or f"no researcher has anything more to propose ({last})"
 

@@ -177,7 +177,8 @@ class SimulatedWorkspace:
 
     def rebase(self, number: int, commit: str, onto: str) -> Change | Refusal:
         """The same effect on another parent, unless the dice say conflict."""
-        moved = f"{commit}>{onto}"
+        # Every experiment is kept once, so its number is name enough for `onto`.
+        moved = f"c{number}-{onto.split('-', maxsplit=1)[0]}"
         if self._world.rng("rebase", moved).random() < self._world.physics.conflict_share:
             return Refusal("train.py conflicts")
         return self._add(moved, number, onto, self._world.effects[commit])
@@ -299,7 +300,7 @@ def simulate(
         tasks,
         world.clock,
         limits or Limits(experiments=100),
-        observe,
+        observe=observe,
     )
     observe(Notice("over", text=scheduler.run()))
     return ledger

@@ -88,7 +88,7 @@ def end_strays(marker: str) -> int:
     For the rare case that a supervisor itself was killed and what it watched runs on. Ourselves and our
     ancestors are spared: a campaign may well be the run of another campaign.
     """
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - the supervisor starts without site-packages
+    import psutil
 
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     ended: set[tuple[int, float]] = set()

@@ -55,7 +55,7 @@ class Hardware:
 
 def describe_hardware() -> Hardware:
     """Describe this machine; what cannot be found out is absent, never an error."""
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - not needed by those who are handed a Hardware
+    import psutil
 
     gpus, driver = _nvidia_gpus()
     logical = os.cpu_count() or 1

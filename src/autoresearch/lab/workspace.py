@@ -164,9 +164,8 @@ class GitWorkspace:
         for number in sorted(found - spared):
             self.close(number)
             done.append(f"removed the worktree of experiment {number}")
-        for entry in self._worktrees.stale_entries(self._home):
-            self._worktrees.forget(entry)
-            done.append(f"removed git's entry for the vanished worktree {entry.name}")
+        for name in self._worktrees.forget_vanished(self._home):
+            done.append(f"removed git's entry for the vanished worktree {name}")
         done += self._sweep_locks(spared)
         for ref, _ in self._refs(f"refs/autoresearch/{self._campaign}/new-*"):
             self._git.run("update-ref", "-d", ref)

@@ -60,15 +60,16 @@ class Worktrees:
         link = str(destination.parent.resolve() / destination.name / ".git")
         return [entry for entry, target in self._targets() if target == link]
 
-    def stale_entries(self, home: Path) -> list[Path]:
-        """Git's folders for worktrees under `home` that are no longer there."""
+    def forget_vanished(self, home: Path) -> list[str]:
+        """Delete git's entries for worktrees under `home` that are no longer there; the names of those entries."""
         inside = str(home.resolve()) + os.sep
-        return [entry for entry, target in self._targets() if target.startswith(inside) and not Path(target).exists()]
-
-    def forget(self, entry: Path) -> None:
-        """Delete one of git's own folders for a worktree."""
-        with self._entries:
-            shutil.rmtree(entry, ignore_errors=True)
+        forgotten = []
+        with self._entries:  # an entry that git is just making has no worktree yet either
+            for entry, target in self._targets():
+                if target.startswith(inside) and not Path(target).exists():
+                    shutil.rmtree(entry, ignore_errors=True)
+                    forgotten.append(entry.name)
+        return sorted(forgotten)
 
     def _targets(self) -> list[tuple[Path, str]]:
         found = []

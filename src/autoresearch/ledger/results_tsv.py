@@ -61,10 +61,12 @@ def row(experiment: Experiment) -> str:
         value, memory = "0.000000", "0.0"
     else:
         value, memory = _number(experiment.score), _memory_gb(experiment)
+    commit = _one_line(experiment.commit or "")
+    commit = commit[:7] if re.fullmatch("[0-9a-f]+", commit) else commit  # an imported one may be a word
     description = _one_line(experiment.proposal.hypothesis) or ("baseline" if experiment.is_baseline else "")
     if len(description) > 1 and description[0] == description[-1] == '"':  # else the reader would take them off
         description = '"' + description.replace('"', '""') + '"'
-    return "\t".join((_one_line(experiment.commit or "")[:7], value, memory, experiment.verdict.value, description))
+    return "\t".join((commit, value, memory, experiment.verdict.value, description))
 
 
 def write(path: Path, experiments: Iterable[Experiment], metric: Metric) -> None:

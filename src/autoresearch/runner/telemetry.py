@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from autoresearch.host.process import Answer
 from autoresearch.runner.protocol import Slot

@@ -1,0 +1,399 @@
+"""From a lab on disk to a scheduler that is ready to run: the one place where the real parts are joined.
+
+.autoresearch/
+  ledger.db                 the ledger of all campaigns of this lab
+  lock, session.json        who is running a campaign now
+  runs/<campaign>/…         a folder for each run: log, answer, metrics
+  sessions/…                briefs and logs of researchers that are commands
+  worktrees/…               a checkout for each proposal being written
+  cache/…                   compilers' caches, kept from run to run
+  campaigns/<campaign>/     results.tsv, report.md, progress.png
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import filelock
+import psutil
+
+from autoresearch import __version__
+from autoresearch.campaign.board import Plan
+from autoresearch.campaign.review import Observe
+from autoresearch.campaign.scheduler import Scheduler, Task
+from autoresearch.campaign.tasks import ThreadTasks
+from autoresearch.domain.budget import Limits
+from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.verdict import Verdict
+from autoresearch.errors import AutoResearchError, LabError, UserError
+from autoresearch.host import files
+from autoresearch.host.clock import Clock, SystemClock
+from autoresearch.host.hardware import Hardware, describe_hardware
+from autoresearch.judge.policy import Policy, policy_named
+from autoresearch.lab.config import LabConfig, check_lab, dirty_paths, load_config
+from autoresearch.lab.git import Git
+from autoresearch.lab.guard import matches
+from autoresearch.lab.workspace import GitWorkspace, hide
+from autoresearch.ledger import results_tsv
+from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.researchers.command import CommandResearcher
+from autoresearch.researchers.protocol import Researcher
+from autoresearch.researchers.tuner import Tuner
+from autoresearch.runner.local import LocalEngine, Recipe
+from autoresearch.runner.protocol import Slot
+from autoresearch.runner.slots import make_slots, thread_count
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where everything of a lab lives."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """`.autoresearch`, which hides itself from git."""
+        return self.root / ".autoresearch"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger of all campaigns."""
+        return self.folder / "ledger.db"
+
+    @property
+    def runs(self) -> Path:
+        """A folder for each run."""
+        return self.folder / "runs"
+
+    def campaign(self, name: str) -> Path:
+        """Exports and report of one campaign."""
+        return self.folder / "campaigns" / name
+
+    def running_process(self) -> int | None:
+        """The process that runs a campaign here now, None when there is none."""
+        session = files.read_json(self.folder / "session.json") or {}
+        pid, began = session.get("pid"), session.get("process_began")
+        try:
+            alive = isinstance(pid, int) and psutil.Process(pid).create_time() == began
+        except psutil.Error:
+            return None
+        return pid if alive else None
+
+
+def find_root(start: Path) -> Path:
+    """The lab that `start` lies in: the nearest folder upwards with a lab file.
+
+    Raises:
+        LabError: There is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / "autoresearch.toml").is_file():
+            return folder
+    raise LabError(f"{start} is no lab: there is no autoresearch.toml here or above; make one with `autoresearch init`")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which campaign to run, as the person asked for it."""
+
+    name: str | None = None
+    new: bool = False
+    allow_dirty: bool = False
+
+
+class Session:
+    """One process at work on one lab; made by `open_session`, which holds the lab's lock."""
+
+    def __init__(
+        self, home: Home, config: LabConfig, campaign: Campaign, scheduler: Scheduler, slots: Sequence[Slot]
+    ) -> None:
+        self.home = home
+        self.config = config
+        self.campaign = campaign
+        self.scheduler = scheduler
+        self.slots = slots
+
+
+@contextmanager
+def open_session(
+    root: Path, choice: Choice, limits: Limits, observe: Observe, clock: Clock | None = None
+) -> Iterator[Session]:
+    """Check the lab, take its lock, choose or begin the campaign, and join the parts.
+
+    Args:
+        root: The lab.
+        choice: Which campaign.
+        limits: Those of the command line; None in a place means the lab file's.
+        observe: Told of everything worth a line.
+        clock: The system's when None.
+
+    Raises:
+        AutoResearchError: One sentence with the cure; nothing was begun.
+    """
+    clock = clock or SystemClock()
+    config = load_config(root)
+    check_lab(root, config)
+    home = Home(root)
+    policy = _policy(config)
+    hardware = describe_hardware()
+    slots = make_slots(
+        hardware, gpus=config.slots.gpus, cpu_slots=config.slots.cpu, cores_per_slot=config.slots.cores_per_slot
+    )
+    try:
+        hide(home.folder)
+    except OSError as error:
+        raise LabError(f"{home.folder} cannot be written ({error.strerror}): make the lab's folder writable") from error
+    with _locked(home):
+        ledger = Ledger.open(home.ledger, clock)
+        try:
+            campaign = _choose_campaign(root, config, ledger, choice, policy, clock)
+            workspace = GitWorkspace(
+                root,
+                campaign.name,
+                campaign.base,
+                editable=config.lab.editable,
+                protected=config.protected,
+                link=config.lab.link,
+                home=home.folder,
+                clock=clock,
+            )
+            scheduler = Scheduler(
+                _plan(config, campaign, hardware, root),
+                ledger,
+                workspace,
+                _engine(home, config, campaign, workspace, hardware, slots, clock),
+                _researchers(config, home),
+                policy,
+                ThreadTasks[Task](),
+                clock,
+                _joined(limits, config),
+                partial(_export, home.campaign(campaign.name) / "results.tsv", campaign=campaign),
+                observe,
+            )
+            _rewrite_export(home, campaign, ledger)
+            with _noted(ledger, campaign):
+                yield Session(home, config, campaign, scheduler, slots)
+        finally:
+            ledger.close()
+
+
+@contextmanager
+def _locked(home: Home) -> Iterator[None]:
+    lock = filelock.FileLock(home.folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        pid = home.running_process()
+        who = f"process {pid}" if pid else "another process"
+        raise UserError(
+            f"{who} is running a campaign on this lab already: see it with `autoresearch status`, "
+            "or give this lab more slots in autoresearch.toml instead of a second campaign"
+        ) from None
+    except OSError as error:
+        raise LabError(f"{home.folder} cannot be locked ({error.strerror}): make it writable") from error
+    try:
+        me = {"pid": os.getpid(), "process_began": psutil.Process().create_time()}
+        files.write_json(home.folder / "session.json", me, durable=False)
+        yield
+    finally:
+        (home.folder / "session.json").unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def _noted(ledger: Ledger, campaign: Campaign) -> Iterator[None]:
+    """Begin and end of a session stand in the ledger, so that pauses are not taken for idle slots."""
+    ledger.note(campaign.name, "session began", f"autoresearch {__version__}, process {os.getpid()}")
+    reason = "ended"
+    try:
+        yield
+    except BaseException as error:
+        reason = f"failed: {error}"
+        raise
+    finally:
+        if not reason.startswith("failed"):
+            ledger.note(campaign.name, "session ended", reason)
+
+
+def _choose_campaign(
+    root: Path, config: LabConfig, ledger: Ledger, choice: Choice, policy: Policy, clock: Clock
+) -> Campaign:
+    known = {campaign.name: campaign for campaign in ledger.campaigns()}
+    own = [campaign for campaign in known.values() if campaign.origin == "run"]
+    latest = own[-1] if own else None
+    if choice.name is not None and choice.name in known:
+        chosen: Campaign | None = known[choice.name]
+        if choice.new:
+            raise UserError(f"there is a campaign {choice.name!r} already: leave out --new to go on with it")
+    elif choice.name is not None or choice.new or latest is None or _has_dead_baseline(ledger, latest):
+        chosen = None
+    else:
+        chosen = latest
+    if chosen is None:
+        return _begin_campaign(root, config, ledger, choice, policy, known, clock)
+    if chosen.origin != "run":
+        raise UserError(f"campaign {chosen.name!r} was imported and cannot be run: start one with --new")
+    if chosen.comparable_hash != config.comparable_hash():
+        raise LabError(
+            f"autoresearch.toml has changed since campaign {chosen.name!r} began (command, files, metric or budget), "
+            "so new results could not be compared with its own: begin another with `autoresearch run --new`, "
+            "or undo the change"
+        )
+    return chosen
+
+
+def _begin_campaign(
+    root: Path,
+    config: LabConfig,
+    ledger: Ledger,
+    choice: Choice,
+    policy: Policy,
+    known: dict[str, Campaign],
+    clock: Clock,
+) -> Campaign:
+    patterns = (*config.lab.editable, *config.protected)
+    dirty = [path for path in dirty_paths(root) if matches(path, patterns)]
+    if dirty and not choice.allow_dirty:
+        raise LabError(
+            f"{dirty[0]} has uncommitted changes, which a campaign would not see: commit them, or begin from the last "
+            "commit all the same with --allow-dirty"
+        )
+    seed = config.campaign.seed or int.from_bytes(hashlib.sha256(str(time.time_ns()).encode()).digest()[:4], "big")
+    return ledger.begin_campaign(
+        Campaign(
+            name=choice.name or _fresh_name(known, clock),
+            base=Git(root).resolve("HEAD"),
+            seed=seed,
+            policy=policy.name,
+            metric=config.metric.to_metric(),
+            comparable_hash=config.comparable_hash(),
+            lab=json.loads(config.model_dump_json()),
+        )
+    )
+
+
+def _has_dead_baseline(ledger: Ledger, campaign: Campaign) -> bool:
+    """Whether the campaign ended before it began; then the mended lab gets a new one by itself."""
+    baseline = next(iter(ledger.experiments(campaign.name)), None)
+    return baseline is not None and baseline.verdict is Verdict.CRASH
+
+
+def _fresh_name(known: dict[str, Campaign], clock: Clock) -> str:
+    """The original's way to name a campaign, `mar8`, with a number when the day has more than one."""
+    day = datetime.fromtimestamp(clock.now()).strftime("%b%d").lower()
+    names = (day if n == 1 else f"{day}-{n}" for n in range(1, len(known) + 2))
+    return next(name for name in names if name not in known)
+
+
+def _policy(config: LabConfig) -> Policy:
+    try:
+        return policy_named(config.campaign.policy)
+    except ValueError as error:
+        raise LabError(f"autoresearch.toml: campaign.policy: {error}") from None
+
+
+def _plan(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Path) -> Plan:
+    return Plan(
+        campaign=campaign.name,
+        metric=campaign.metric,
+        seed=campaign.seed,
+        budget_seconds=config.budget.seconds,
+        timeout_seconds=config.budget.run_timeout_seconds,
+        editable=config.lab.editable,
+        program=(root / config.lab.program).read_text(encoding="utf-8", errors="replace"),
+        hardware=hardware.to_dict(),
+        baseline_runs=config.campaign.baseline_runs,
+        lookahead=config.campaign.lookahead,
+    )
+
+
+def _engine(
+    home: Home,
+    config: LabConfig,
+    campaign: Campaign,
+    workspace: GitWorkspace,
+    hardware: Hardware,
+    slots: Sequence[Slot],
+    clock: Clock,
+) -> LocalEngine:
+    recipe = Recipe(
+        run=config.lab.run,
+        metric=campaign.metric,
+        check=config.lab.check,
+        evaluate=config.lab.evaluate,
+        check_timeout_seconds=config.budget.check_timeout_seconds,
+        evaluate_timeout_seconds=config.budget.evaluate_timeout_seconds,
+        protected=workspace.protected_hashes(campaign.base),
+        environment=config.lab.environment,
+        budget_clock=config.budget.clock,
+        log_limit_bytes=int(config.budget.log_limit_mb * 1e6),
+    )
+    return LocalEngine(
+        slots,
+        home.runs,
+        recipe,
+        checkout=workspace.checkout,
+        discard=workspace.discard,
+        threads=lambda slot: thread_count(slot, slots, hardware),
+        environment={**hardware.to_dict(), "autoresearch": __version__, "lab_hash": config.comparable_hash()},
+        clock=clock,
+    )
+
+
+def _researchers(config: LabConfig, home: Home) -> list[Researcher]:
+    """One for each seat; several of one sort are told apart by a number."""
+    seats = [(section, i) for section in config.researcher for i in range(section.count)]
+    researchers: list[Researcher] = []
+    for section, i in seats:
+        name = section.label if section.count == 1 else f"{section.label}-{i + 1}"
+        if section.kind == "command":
+            assert section.command is not None
+            researchers.append(
+                CommandResearcher(
+                    section.command,
+                    name=name,
+                    timeout_seconds=section.timeout_seconds,
+                    pass_environment=section.pass_environment,
+                    sessions=home.folder / "sessions",
+                )
+            )
+        else:
+            researchers.append(Tuner(name, constants=config.tuner.model_dump()["constants"]))
+    names = [researcher.name for researcher in researchers]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise LabError(f"autoresearch.toml: two researchers are called {twice!r}: give one of them another `name`")
+    return researchers
+
+
+def _joined(limits: Limits, config: LabConfig) -> Limits:
+    own = config.campaign.to_limits()
+    return Limits(
+        experiments=own.experiments if limits.experiments is None else limits.experiments,
+        hours=own.hours if limits.hours is None else limits.hours,
+        cost_usd=own.cost_usd if limits.cost_usd is None else limits.cost_usd,
+    )
+
+
+def _export(path: Path, experiment: Experiment, *, campaign: Campaign) -> None:
+    results_tsv.append(path, experiment, campaign.metric)
+
+
+def _rewrite_export(home: Home, campaign: Campaign, ledger: Ledger) -> None:
+    """Write results.tsv anew from the ledger: whatever a kill left there, it agrees again."""
+    folder = home.campaign(campaign.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AutoResearchError(f"{folder} cannot be made ({error.strerror}): make it writable") from error
+    settled = [e for e in ledger.experiments(campaign.name) if e.stage is Stage.SETTLED]
+    results_tsv.write(folder / "results.tsv", sorted(settled, key=lambda e: e.decided_at or 0.0), campaign.metric)

@@ -1,0 +1,99 @@
+"""`autoresearch run`: the loop, until a limit or a person ends it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from autoresearch.campaign.scheduler import Scheduler
+from autoresearch.campaign.session import Choice, Session, find_root, open_session
+from autoresearch.cli.live import Screen, open_screen
+from autoresearch.cli.writing import write_campaign_report
+from autoresearch.domain.budget import Limits
+from autoresearch.errors import UserError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to the command line."""
+    app.command()(run)
+
+
+def run(
+    lab: Annotated[Path, typer.Option("--lab", "-C", help="The lab's folder.")] = Path(),
+    experiments: Annotated[
+        int | None, typer.Option(min=1, help="Stop when the campaign has this many, earlier sessions included.")
+    ] = None,
+    hours: Annotated[float | None, typer.Option(help="Stop after so many hours of this session.")] = None,
+    cost: Annotated[float | None, typer.Option(help="Stop when proposals have cost so many US dollars.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="Its name; the newest one goes on if absent.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Begin a new campaign from the last commit.")] = False,
+    allow_dirty: Annotated[bool, typer.Option(help="Begin although the lab has uncommitted changes.")] = False,
+    plain: Annotated[bool, typer.Option(help="Plain lines even on a terminal.")] = False,
+) -> None:
+    """Run a campaign: baseline first, then experiment after experiment. Goes on where it was left.
+
+    Ctrl-C once finishes what is under way; twice stops at once. Nothing is lost either way.
+
+    Example: autoresearch run --experiments 30
+    """
+    for name, value in (("--hours", hours), ("--cost", cost)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"{name} is {value:g}: use a number above 0")
+    root = find_root(lab.resolve())
+    limits = Limits(experiments, hours, cost)
+    screen = open_screen(plain=plain)
+    with open_session(root, Choice(campaign, new, allow_dirty), limits, screen.notice) as session:
+        screen.begin(session)
+        try:
+            with _stopping_on_signals(session.scheduler, screen):
+                reason = session.scheduler.run()
+        finally:
+            screen.end()
+        report = write_campaign_report(session.home, session.campaign)
+        _say_goodbye(screen, session, reason, report)
+
+
+def _say_goodbye(screen: Screen, session: Session, reason: str, report: Path) -> None:
+    screen.say(f"campaign {session.campaign.name} ended: {reason}")
+    best, baseline = session.scheduler.board.best, session.scheduler.board.get(0)
+    if best is not None and best.number and baseline.score is not None and best.score is not None:
+        gain = session.campaign.metric.gain(best.score, baseline.score)
+        screen.say(
+            f"best: #{best.number} with {session.campaign.metric.name} {best.score:.6g}, {gain:+.4g} over the baseline"
+        )
+        screen.say(f"take it: git merge autoresearch/{session.campaign.name}")
+    screen.say(f"report: {report}")
+    screen.say("go on: autoresearch run with a higher limit; look closer: autoresearch log, autoresearch show NUMBER")
+
+
+@contextmanager
+def _stopping_on_signals(scheduler: Scheduler, screen: Screen) -> Iterator[None]:
+    """First Ctrl-C: finish what is under way. Second, or a polite kill: stop now."""
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        if scheduler.stopping is None:
+            scheduler.finish("stopped by Ctrl-C")
+            screen.stopping(len(scheduler.running), len(scheduler.proposing))
+        else:
+            scheduler.stop_now("stopped at once by Ctrl-C")
+            screen.stopping_now()
+
+    def terminate(_: int, __: FrameType | None) -> None:
+        scheduler.stop_now("stopped by a signal")
+        screen.stopping_now()
+
+    restore: list[Callable[[], object]] = []
+    for number, handler in ((signal.SIGINT, interrupt), (signal.SIGTERM, terminate)):
+        before = signal.signal(number, handler)
+        restore.append(lambda number=number, before=before: signal.signal(number, before))  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        for undo in restore:
+            undo()

@@ -1,0 +1,166 @@
+"""`autoresearch doctor`: find what would spoil a night before the night."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from autoresearch import __version__
+from autoresearch.campaign.session import Home
+from autoresearch.errors import AutoResearchError
+from autoresearch.host.clock import SystemClock
+from autoresearch.host.files import free_bytes
+from autoresearch.host.hardware import Hardware, describe_hardware
+from autoresearch.lab.config import check_lab, dirty_paths, load_config
+from autoresearch.lab.git import Git
+from autoresearch.ledger.ledger import Ledger
+from autoresearch.runner.slots import make_slots
+
+_LITTLE_SPACE_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    level: str
+    """`ok`, `warn` (the night will be worse) or `fail` (there will be no night)."""
+    text: str
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to the command line."""
+    app.command()(doctor)
+
+
+def doctor(
+    lab: Annotated[Path, typer.Option("--lab", "-C", help="The lab's folder.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Check this machine and this lab; exit with 1 if a campaign could not run."""
+    findings = list(_examine(lab.resolve()))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        console = Console(highlight=False)
+        styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+        for finding in findings:
+            mark = Text(f"{finding.level:<5}", style=styles[finding.level])
+            console.print(Text.assemble(mark, f"{finding.what:<12}", finding.text), soft_wrap=True)
+    if any(finding.level == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _examine(root: Path) -> Iterator[Finding]:
+    hardware = describe_hardware()
+    yield Finding("autoresearch", "ok", f"{__version__} on Python {platform.python_version()}, {platform.system()}")
+    yield Finding("hardware", "ok", _describe(hardware))
+    yield _torch()
+    yield _checked("git", lambda: Git(Path.cwd()).text("version"))
+    yield _sandbox()
+    if not (root / "autoresearch.toml").is_file():
+        yield Finding("lab", "warn", f"{root} is no lab: make one with `autoresearch init`")
+        return
+    yield from _examine_lab(root, hardware)
+
+
+def _examine_lab(root: Path, hardware: Hardware) -> Iterator[Finding]:
+    try:
+        config = load_config(root)
+        check_lab(root, config)
+    except AutoResearchError as error:
+        yield Finding("lab", "fail", str(error))
+        return
+    yield Finding(
+        "lab", "ok", f"{root}: {config.metric.direction} {config.metric.name}, {config.budget.seconds:g} s a run"
+    )
+    yield _checked(
+        "slots",
+        lambda: ", ".join(
+            f"{slot.name} ({slot.device}{f', cores {_list(slot.cores)}' if slot.cores else ''})"
+            for slot in make_slots(
+                hardware, gpus=config.slots.gpus, cpu_slots=config.slots.cpu, cores_per_slot=config.slots.cores_per_slot
+            )
+        ),
+    )
+    dirty = dirty_paths(root)
+    if dirty:
+        more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
+        yield Finding("git", "warn", f"{dirty[0]}{more} not committed: a new campaign starts from the last commit")
+    yield _space(root)
+    home = Home(root)
+    if home.ledger.is_file():
+        yield _checked("ledger", lambda: _ledger(home))
+    process = home.running_process()
+    if process:
+        yield Finding("campaign", "ok", f"process {process} is running one now")
+
+
+def _checked(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, "ok", look())
+    except AutoResearchError as error:
+        return Finding(what, "fail", str(error))
+
+
+def _describe(hardware: Hardware) -> str:
+    facts = hardware.to_dict()
+    gpus = ", ".join(gpu.name for gpu in hardware.gpus) or ("Apple GPU" if hardware.has_mps else "no GPU")
+    memory = facts.get("memory_bytes")
+    gigabytes = f", {memory / 2**30:.0f} GiB" if isinstance(memory, int | float) else ""
+    return f"{facts.get('cpu_model')}, {facts.get('physical_cores')} cores{gigabytes}, {gpus}"
+
+
+def _torch() -> Finding:
+    try:
+        return Finding("torch", "ok", metadata.version("torch"))
+    except metadata.PackageNotFoundError:
+        return Finding(
+            "torch", "warn", "not installed; only the pretrain lab needs it: pip install 'autoresearch[pretrain]'"
+        )
+
+
+def _sandbox() -> Finding:
+    if sys.platform != "linux":
+        return Finding(
+            "sandbox", "warn", "runs and agents are not confined on this system: use a machine without secrets"
+        )
+    found = "bubblewrap is here, but this version does not use it yet" if shutil.which("bwrap") else "no bubblewrap"
+    return Finding(
+        "sandbox", "warn", f"{found}: runs and agents have this user's rights, so run what you would run yourself"
+    )
+
+
+def _space(root: Path) -> Finding:
+    free = free_bytes(root)
+    level = "ok" if free > _LITTLE_SPACE_BYTES else "warn"
+    return Finding("disk", level, f"{free / 1e9:.1f} GB free")
+
+
+def _ledger(home: Home) -> str:
+    ledger = Ledger.open_readonly(home.ledger, SystemClock())
+    try:
+        campaigns = ledger.campaigns()
+        return (
+            f"{len(campaigns)} campaign{'s' if len(campaigns) != 1 else ''}, newest {campaigns[-1].name}"
+            if campaigns
+            else "empty"
+        )
+    finally:
+        ledger.close()
+
+
+def _list(cores: tuple[int, ...]) -> str:
+    return ",".join(map(str, cores))

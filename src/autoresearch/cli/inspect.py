@@ -1,0 +1,268 @@
+"""`status`, `log`, `show`, `diff`, `report`, `import`: read the ledger, in words or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from autoresearch.campaign.session import Home, find_root
+from autoresearch.cli.writing import summarise_campaign, write_campaign_report
+from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.metric import Direction
+from autoresearch.domain.run import Outcome
+from autoresearch.errors import UserError
+from autoresearch.host.clock import SystemClock
+from autoresearch.lab.git import Git
+from autoresearch.lab.workspace import hide
+from autoresearch.ledger import results_tsv
+from autoresearch.ledger.ledger import Campaign, Ledger
+
+Lab = Annotated[Path, typer.Option("--lab", "-C", help="The lab's folder.")]
+Name = Annotated[str | None, typer.Option("--campaign", help="Its name; the newest one if absent.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Number = Annotated[str, typer.Argument(metavar="EXP", help="Its number, or the beginning of its commit.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to the command line."""
+    for verb in (status, log, show, diff, report):
+        app.command()(verb)
+    app.command("import")(import_results)
+
+
+class _Opened(NamedTuple):
+    home: Home
+    ledger: Ledger
+    campaign: Campaign
+
+
+@contextmanager
+def _opened(lab: Path, name: str | None) -> Iterator[_Opened]:
+    home = Home(find_root(lab.resolve()))
+    ledger = Ledger.open_readonly(home.ledger, SystemClock())
+    try:
+        yield _Opened(home, ledger, _campaign_called(ledger, name))
+    finally:
+        ledger.close()
+
+
+def _campaign_called(ledger: Ledger, name: str | None) -> Campaign:
+    campaigns = ledger.campaigns()
+    if not campaigns:
+        raise UserError("no campaign has begun in this lab yet: start with `autoresearch run`")
+    if name is None:
+        return campaigns[-1]
+    for campaign in campaigns:
+        if campaign.name == name:
+            return campaign
+    raise UserError(f"there is no campaign {name!r}; there is: {', '.join(c.name for c in campaigns)}")
+
+
+def _find(experiments: list[Experiment], which: str) -> Experiment:
+    wanted = which.removeprefix("#")
+    for experiment in experiments:
+        if wanted == str(experiment.number):
+            return experiment
+    found = [e for e in experiments if len(wanted) >= 4 and e.commit and e.commit.startswith(wanted)]
+    if len(found) == 1 or (found and len({e.commit for e in found}) == 1):
+        return found[0]
+    if found:
+        raise UserError(f"{which} is the beginning of several commits: give more of it")
+    last = experiments[-1].number if experiments else 0
+    raise UserError(f"there is no experiment {which}: give a number from 0 to {last}, or at least 4 digits of a commit")
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) -> None:
+    """Say how a campaign stands: best so far, counts, and what runs now."""
+    with _opened(lab, campaign) as (home, ledger, chosen):
+        summary = summarise_campaign(ledger, chosen)
+        live = [e for e in ledger.experiments(chosen.name) if e.stage is not Stage.SETTLED]
+        process = home.running_process()
+        running = [(e.number, run.slot) for e in live for run in e.runs if run.result is None]
+    if as_json:
+        state = {"campaign": chosen.name, "process": process, "running": [_on(r) for r in running]}
+        _print_json({**state, "live": [_record(e) for e in live], "summary": summary.to_dict()})
+        return
+    console = Console(highlight=False)
+    console.print(Text(f"campaign {chosen.name}: {summary.headline}"), soft_wrap=True)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items())
+    rate = f", {summary.experiments_per_hour:.1f} an hour" if summary.experiments_per_hour else ""
+    console.print(f"{summary.num_experiments} experiments ({verdicts}){rate}", markup=False)
+    for remark in summary.remarks:
+        console.print(remark, markup=False, soft_wrap=True)
+    if process:
+        for experiment in live:
+            slots = ", ".join(slot for number, slot in running if number == experiment.number)
+            what = f"runs on {slots}" if slots else str(experiment.stage)
+            console.print(f"#{experiment.number} {what}: {experiment.proposal.hypothesis}", markup=False)
+    else:
+        left = f", {len(live)} experiments under way when it stopped" if live else ""
+        console.print(f"nobody is running it now{left}; go on with `autoresearch run`", markup=False)
+
+
+def _on(running: tuple[int, str]) -> dict[str, object]:
+    return {"experiment": running[0], "slot": running[1]}
+
+
+def log(
+    lab: Lab = Path(),
+    campaign: Name = None,
+    as_json: AsJson = False,
+    last: Annotated[int | None, typer.Option(min=1, help="Only so many, the newest.")] = None,
+    events: Annotated[bool, typer.Option("--events", help="Everything that happened, not one line each.")] = False,
+) -> None:
+    """List experiments, oldest first."""
+    with _opened(lab, campaign) as (_, ledger, chosen):
+        experiments = ledger.experiments(chosen.name)[-(last or 0) :]
+        journal = ledger.events(chosen.name)[-(last or 0) :] if events else []
+    if events:
+        for event in journal:
+            number = "" if event.experiment is None else f"#{event.experiment} "
+            line = f"{event.at:.3f} {number}{event.what}: {event.detail}"
+            print(json.dumps(asdict(event), ensure_ascii=False) if as_json else line)
+        return
+    if as_json:
+        _print_json([_record(e) for e in experiments])
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("#", "commit", chosen.metric.name, "gain", "verdict", "runs", "researcher", "what"):
+        table.add_column(title, justify="right" if title in ("#", "gain", "runs") else "left", overflow="fold")
+    styles = {"keep": "green", "crash": "red", "discard": "dim"}
+    for e in experiments:
+        gain = e.evidence.get("gain")
+        table.add_row(
+            str(e.number),
+            (e.commit or "")[:8],
+            "" if e.score is None else f"{e.score:.6g}",
+            f"{gain:+.2g}" if isinstance(gain, float) else "",
+            Text(str(e.verdict or e.stage), style=styles.get(str(e.verdict), "yellow")),
+            str(len(e.runs)),
+            e.researcher,
+            Text((e.proposal.hypothesis or e.reason).splitlines()[0] if e.proposal.hypothesis or e.reason else ""),
+        )
+    Console(highlight=False).print(table)
+
+
+def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) -> None:
+    """Tell everything about one experiment: the plan, each run, the verdict and why."""
+    with _opened(lab, campaign) as (home, ledger, chosen):
+        experiments = ledger.experiments(chosen.name)
+        experiment = _find(experiments, which)
+    if as_json:
+        _print_json(_record(experiment))
+        return
+    console = Console(highlight=False)
+    plan = experiment.proposal
+
+    def line(title: str, text: object) -> None:
+        if text not in ("", None):
+            console.print(Text.assemble((f"{title:<12}", "bold"), str(text)), soft_wrap=True)
+
+    line(f"#{experiment.number}", plan.hypothesis or "(nothing was proposed)")
+    line("verdict", f"{experiment.verdict or experiment.stage}: {experiment.reason}".rstrip(": "))
+    line("researcher", f"{experiment.researcher}, {plan.kind}")
+    effect = plan.expected_effect
+    line("expected", None if effect is None else f"{effect:+.4g} {chosen.metric.name} (positive is better)")
+    line("cost", None if not plan.cost_usd else f"${plan.cost_usd:.4f}")
+    line("plan drift", experiment.plan_drift)
+    line("commit", experiment.commit)
+    line("parent", experiment.parent)
+    line("lines", f"+{experiment.lines_added} -{experiment.lines_removed}")
+    line("changed", _changed(experiment, experiments))
+    for run in experiment.runs:
+        result = run.result
+        ending = "no answer yet" if result is None else f"{result.outcome}"
+        score = "" if result is None or result.metric is None else f" {chosen.metric.name} {result.metric:.6g}"
+        seconds = "" if result is None else f" in {result.wall_seconds:.1f} s"
+        line(f"run {run.request.ordinal}", f"{ending}{score}, seed {run.request.seed} on {run.slot}{seconds}")
+        if result is not None and result.outcome is not Outcome.FINISHED:
+            line("", result.detail)
+    if experiment.runs and chosen.origin == "run":
+        line("logs", home.runs / experiment.runs[-1].request.key)
+    line("next", f"autoresearch diff {experiment.number}" if experiment.commit else "")
+
+
+def _changed(experiment: Experiment, experiments: list[Experiment]) -> str:
+    """Constants that differ from the parent's, as far as the parent is one of ours."""
+    parent = next((e for e in experiments if e.commit == experiment.parent), None)
+    if parent is None or parent is experiment:
+        return ""
+    before, after = parent.constants, experiment.constants
+    names = [name for name in after if name in before and before[name] != after[name]]
+    return ", ".join(f"{name} {before[name]} -> {after[name]}" for name in names)
+
+
+def diff(which: Number, lab: Lab = Path(), campaign: Name = None) -> None:
+    """Print an experiment's change as a patch."""
+    with _opened(lab, campaign) as (home, ledger, chosen):
+        experiment = _find(ledger.experiments(chosen.name), which)
+    if chosen.origin != "run":
+        raise UserError(f"campaign {chosen.name} was imported: its commits are not in this repository")
+    if experiment.commit is None:
+        raise UserError(f"#{experiment.number} has no commit: {experiment.reason or 'it is still being written'}")
+    print(Git(home.root).run("diff", experiment.parent, experiment.commit, "--").decode(errors="replace"), end="")
+
+
+def report(
+    lab: Lab = Path(),
+    campaign: Name = None,
+    as_json: AsJson = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write into.")] = None,
+) -> None:
+    """Write the report (Markdown and progress.png) and say where it is."""
+    with _opened(lab, campaign) as (home, ledger, chosen):
+        if as_json:
+            _print_json(summarise_campaign(ledger, chosen).to_dict())
+            return
+    try:
+        print(write_campaign_report(home, chosen, output))
+    except OSError as error:
+        raise UserError(
+            f"{output or home.folder} cannot be written ({error.strerror}): choose another --output"
+        ) from error
+
+
+def import_results(
+    file: Annotated[Path, typer.Argument(help="A results.tsv of the original, or of a relative.")],
+    lab: Lab = Path(),
+    name: Annotated[str | None, typer.Option(help="What to call the campaign; the file's name if absent.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The column that decides.")] = None,
+    direction: Annotated[Direction | None, typer.Option(help="Which way is better.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a results.tsv into the ledger as a finished campaign, with a word on every odd row."""
+    imported = results_tsv.read(file, metric=metric, direction=direction)
+    called = name or file.stem
+    home = Home(find_root(lab.resolve()))
+    hide(home.folder)
+    ledger = Ledger.open(home.ledger, SystemClock())
+    try:
+        experiments = imported.experiments(called)
+        campaign = Campaign(called, "imported", 0, "unknown", imported.metric, origin="import")
+        ledger.import_experiments(campaign, experiments)
+    finally:
+        ledger.close()
+    if as_json:
+        _print_json({"campaign": called, "experiments": len(experiments), "remarks": list(imported.remarks)})
+        return
+    console = Console(highlight=False)
+    for remark in imported.remarks:
+        console.print(Text(remark), soft_wrap=True)
+    console.print(Text(f"{len(experiments)} experiments imported; see them with: autoresearch log --campaign {called}"))
+
+
+def _record(experiment: Experiment) -> dict[str, object]:
+    return {**asdict(experiment), "score": experiment.score}

@@ -1,0 +1,76 @@
+"""The entry point: one verb after another, and errors that are sentences."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoresearch import __version__
+from autoresearch.cli import campaign, doctor, inspect, lab
+from autoresearch.errors import AutoResearchError
+
+app = typer.Typer(
+    name="autoresearch",
+    help="Turn a program and a number into a night of trustworthy research.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+lab.register(app)
+campaign.register(app)
+inspect.register(app)
+doctor.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"autoresearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Turn a program and a number into a night of trustworthy research."""
+
+
+def main() -> None:
+    """Run the command line; exit with 2 and one sentence on anything that a person can cure."""
+    try:
+        app()
+    except AutoResearchError as error:
+        _say(str(error))
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        _say(f"an error of our own ({type(error).__name__}: {error}); {_keep_traceback()}")
+        sys.exit(70)
+
+
+def _say(sentence: str) -> None:
+    print(f"autoresearch: {sentence}", file=sys.stderr)
+
+
+def _keep_traceback() -> str:
+    """Put the traceback where a bug report finds it, not on the terminal of whoever met it."""
+    folder = Path(".autoresearch") if Path(".autoresearch").is_dir() else Path(tempfile.gettempdir())
+    path = folder / f"crash-{datetime.now():%Y%m%d-%H%M%S}.txt"
+    try:
+        path.write_text(traceback.format_exc())
+    except OSError:
+        return "the ledger is consistent: start again to go on"
+    return f"the ledger is consistent, start again to go on; please report it with {path}"
