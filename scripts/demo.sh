@@ -1,0 +1,12 @@
+#!/bin/sh
+# From nothing to a report: data, a lab sized for this machine, a campaign. Run by `make demo`.
+set -eu
+lab=${1:-demo}
+experiments=${EXPERIMENTS:-16}
+
+if [ ! -f "$lab/autoresearch.toml" ]; then
+    autoresearch init "$lab" --lab pretrain
+fi
+cd "$lab"
+python prepare.py
+autoresearch run --experiments "$experiments"
