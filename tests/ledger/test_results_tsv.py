@@ -292,3 +292,10 @@ def test_imported_campaigns_are_known_as_such():
     """Reports must not promise commits and clock times that nobody has."""
     assert results_tsv.is_imported(results_tsv.read(DATA / "one-gpu.tsv").experiments("night"))
     assert not results_tsv.is_imported([experiment()])
+
+
+def test_an_imported_log_is_exported_as_it_was(tmp_path):
+    """Reading the original's file and writing it again changes nothing."""
+    found = results_tsv.read(DATA / "one-gpu.tsv")
+    results_tsv.write(tmp_path / "again.tsv", found.experiments("night"), found.metric)
+    assert (tmp_path / "again.tsv").read_bytes() == (DATA / "one-gpu.tsv").read_bytes()
