@@ -51,18 +51,19 @@ class Size(NamedTuple):
 SIZES = (
     Size(60, {"DEPTH": 8, "MODEL_DIM": 512, "HEAD_DIM": 128, "WINDOW_PATTERN": "SSSL", "SHORT_WINDOW": 512,
               "TOTAL_BATCH_SIZE": 2**18}, 2**17,
-         "5 minutes give about a thousand steps of 2**18 tokens, more of which help less than steps do"),
+         "published five-minute runs on such cards settle near 8 layers of 512 channels and 2**18 tokens a step"),
     Size(20, {"DEPTH": 6, "MODEL_DIM": 512, "HEAD_DIM": 128, "WINDOW_PATTERN": "SSL", "SHORT_WINDOW": 256,
               "TOTAL_BATCH_SIZE": 2**16}, 2**15,
          "published runs on 24 GB cards agree on 4 to 6 layers and a batch that leaves 1,500 steps or more"),
     Size(10, {"DEPTH": 4, "MODEL_DIM": 384, "HEAD_DIM": 128, "WINDOW_PATTERN": "SSL", "SHORT_WINDOW": 256,
               "TOTAL_BATCH_SIZE": 2**15}, 2**14,
-         "a 12 GB card does best with a small model and many small steps"),
+         "published runs on 12 GB cards did best with a small model and many small steps"),
     Size(0, {"DEPTH": 4, "MODEL_DIM": 256, "HEAD_DIM": 64, "WINDOW_PATTERN": "SL", "SHORT_WINDOW": 256,
              "TOTAL_BATCH_SIZE": 2**14}, 2**13,
          "steps count most on a small GPU, so both the model and the batch are small"),
 )  # fmt: skip
-"""By falling memory. A CPU keeps the constants that `train.py` ships with."""
+"""By falling memory, after published results for such cards; starting points, not measured optima. A CPU keeps the
+constants that `train.py` ships with."""
 
 
 def init_lab(
