@@ -47,7 +47,6 @@ from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.researchers.command import CommandResearcher
 from autoresearch.researchers.protocol import Researcher
-from autoresearch.researchers.tuner import Tuner
 from autoresearch.runner.local import LocalEngine, Recipe
 from autoresearch.runner.protocol import Slot
 from autoresearch.runner.slots import make_slots, thread_count
@@ -367,6 +366,9 @@ def _researchers(config: LabConfig, home: Home) -> list[Researcher]:
                 )
             )
         else:
+            # Here and not above: NumPy costs a tenth of a second at the start of commands that propose nothing.
+            from autoresearch.researchers.tuner import Tuner  # noqa: PLC0415
+
             researchers.append(Tuner(name, constants=config.tuner.model_dump()["constants"]))
     names = [researcher.name for researcher in researchers]
     if len(set(names)) < len(names):

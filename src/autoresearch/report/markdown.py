@@ -21,7 +21,6 @@ from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.verdict import Verdict
 from autoresearch.ledger.results_tsv import is_imported
-from autoresearch.report.figure import draw_progress
 from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, predecessor_scores, summarise
 
 _MAX_ROWS = 200
@@ -76,6 +75,9 @@ def write_report(
     Raises:
         OSError: The directory cannot be written.
     """
+    # Here and not above: matplotlib costs a third of a second, at the start of commands that draw nothing.
+    from autoresearch.report.figure import draw_progress  # noqa: PLC0415
+
     summary = summary or summarise(experiments, metric)
     directory.mkdir(parents=True, exist_ok=True)
     title = f"{context.campaign}: {summary.headline}" if context.campaign else None

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from typing import TYPE_CHECKING
 
 from autoresearch.domain.constants import ConstantValue
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 USUAL_IMPORTANCE = 0.4
 """The prior of a constant whose name says nothing."""
@@ -71,6 +73,13 @@ class Dimension:
     @property
     def distribution(self) -> BaseDistribution:
         """What Optuna draws a parameter from; `from_parameter` turns it into a value."""
+        # Here and not above: Optuna costs 50 ms at every start, and most commands never ask it.
+        from optuna.distributions import (  # noqa: PLC0415
+            CategoricalDistribution,
+            FloatDistribution,
+            IntDistribution,
+        )
+
         if self.scale is Scale.CHOICE:
             return CategoricalDistribution(self.choices)
         if self.scale is Scale.POWER:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-
-import optuna
+from typing import TYPE_CHECKING
 
 from autoresearch.domain.constants import ConstantValue
 from autoresearch.domain.metric import Metric
 from autoresearch.researchers.dimension import Dimension
 from autoresearch.researchers.memory import Measured
+
+if TYPE_CHECKING:
+    import optuna
 
 _NUM_TOLD = 120
 """Trials that the sampler is told of: half of them the newest, half the best. Its cost grows with them."""
@@ -26,6 +28,8 @@ def suggest(
     """
     if not space:
         return
+    import optuna  # noqa: PLC0415 - it costs 50 ms at every start, and most commands never get here
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -49,9 +53,11 @@ def _told(rows: Sequence[Measured], metric: Metric) -> list[Measured]:
 
 def _trial(row: Measured, space: Mapping[str, Dimension], metric: Metric) -> optuna.trial.FrozenTrial | None:
     """One settled experiment as a finished trial; None when it lies outside of the space."""
+    from optuna.trial import create_trial  # noqa: PLC0415 - as in `suggest`
+
     try:
         params = {name: dimension.to_parameter(row.constants[name]) for name, dimension in space.items()}
         distributions = {name: dimension.distribution for name, dimension in space.items()}
-        return optuna.trial.create_trial(params=params, distributions=distributions, value=metric.gain(row.score, 0.0))
+        return create_trial(params=params, distributions=distributions, value=metric.gain(row.score, 0.0))
     except (KeyError, ValueError):
         return None
