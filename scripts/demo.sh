@@ -1,5 +1,5 @@
 #!/bin/sh
-# From nothing to a report: data, a lab sized for this machine, a campaign. Run by `make demo`.
+# From nothing to a report: a lab sized for this machine, its data, a campaign. Run by `make demo`.
 set -eu
 lab=${1:-demo}
 experiments=${EXPERIMENTS:-16}
@@ -8,5 +8,4 @@ if [ ! -f "$lab/autoresearch.toml" ]; then
     autoresearch init "$lab" --lab pretrain
 fi
 cd "$lab"
-python prepare.py
 autoresearch run --experiments "$experiments"

@@ -5,7 +5,7 @@
 | no baseline                   | it is recorded and its runs are asked for                               |
 | a researcher was at work      | its edits are committed as they stand, the experiment ends without a run |
 | a run was intended            | the same request goes to the engine again, which attaches, reads or runs |
-| proposed, never run           | it waits for a slot                                                     |
+| proposed or rebased, not run  | it waits for a slot                                                     |
 | runs ended, no verdict        | the judge considers it                                                  |
 | a verdict, not settled        | git is made to follow                                                   |
 """
@@ -53,17 +53,23 @@ def _resume(experiment: Experiment, board: Board, workspace: Workspace, review: 
         kept = f"; its edits are kept at {commit[:8]}" if commit else ""
         review.decide(replace(experiment, commit=commit), Verdict.CRASH, f"interrupted while it was written{kept}")
         return f"#{number}: {experiment.researcher} was interrupted while writing it{kept}"
+    return _queue(experiment, board, review)
+
+
+def _queue(experiment: Experiment, board: Board, review: Review) -> str:
+    """Put a proposed experiment where it belongs: with the runs to pick up, the judge, or those who wait."""
+    number = experiment.number
     unfinished = [run for run in experiment.runs if run.result is None]
-    for run in unfinished:
-        board.resumed.append((number, run.request, run.slot))
+    board.resumed.extend((number, run.request, run.slot) for run in unfinished)
     if unfinished:
         return f"#{number}: picking up {len(unfinished)} run(s) that had no answer yet"
-    if experiment.runs:
+    if any(run.request.commit == experiment.commit for run in experiment.runs):
         review.consider(number)
         return f"#{number}: its runs were done, now it is judged"
     if experiment.is_baseline:
         return "#0: the baseline is still to be measured"
-    board.fresh.append(number)
+    waiting = board.asked if experiment.runs else board.fresh
+    waiting.append(number)
     return f"#{number}: waits for a slot"
 
 

@@ -12,10 +12,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import time
+import secrets
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +47,7 @@ from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.researchers.command import CommandResearcher
 from autoresearch.researchers.protocol import Researcher
+from autoresearch.runner.environment import resolve_program
 from autoresearch.runner.local import LocalEngine, Recipe
 from autoresearch.runner.protocol import Slot
 from autoresearch.runner.slots import make_slots, thread_count
@@ -147,11 +148,9 @@ def open_session(
     slots = make_slots(
         hardware, gpus=config.slots.gpus, cpu_slots=config.slots.cpu, cores_per_slot=config.slots.cores_per_slot
     )
-    try:
-        hide(home.folder)
-    except OSError as error:
-        raise LabError(f"{home.folder} cannot be written ({error.strerror}): make the lab's folder writable") from error
+    hide(home.folder)
     with _locked(home):
+        _prepare(root, config)
         ledger = Ledger.open(home.ledger, clock)
         try:
             campaign = _choose_campaign(root, config, ledger, choice, policy, clock)
@@ -206,6 +205,27 @@ def _locked(home: Home) -> Iterator[None]:
     finally:
         (home.folder / "session.json").unlink(missing_ok=True)
         lock.release()
+
+
+def _prepare(root: Path, config: LabConfig) -> None:
+    """Have the lab make its data, in its own folder and in plain sight: a download shows its own progress.
+
+    Raises:
+        LabError: The command failed; what it said stands above.
+    """
+    if config.lab.prepare is None:
+        return
+    try:
+        ended = subprocess.run(
+            resolve_program(config.lab.prepare), cwd=root, env={**os.environ, **config.lab.environment}, check=False
+        )
+    except OSError as error:
+        raise LabError(f"autoresearch.toml: lab.prepare cannot be started ({error.strerror}): correct it") from error
+    if ended.returncode:
+        command = " ".join(config.lab.prepare)
+        raise LabError(
+            f"`{command}` (lab.prepare) ended with {ended.returncode}: see what it said above, and mend that"
+        )
 
 
 @contextmanager
@@ -266,12 +286,12 @@ def _begin_campaign(
             f"{dirty[0]} has uncommitted changes, which a campaign would not see: commit them, or begin from the last "
             "commit all the same with --allow-dirty"
         )
-    seed = config.campaign.seed or int.from_bytes(hashlib.sha256(str(time.time_ns()).encode()).digest()[:4], "big")
+    seed = config.campaign.seed
     return ledger.begin_campaign(
         Campaign(
             name=choice.name or _fresh_name(known, clock),
             base=Git(root).resolve("HEAD"),
-            seed=seed,
+            seed=secrets.randbits(31) if seed is None else seed,
             policy=policy.name,
             metric=config.metric.to_metric(),
             comparable_hash=config.comparable_hash(),

@@ -105,6 +105,7 @@ class Physics:
     run_seconds: tuple[float, float] = (310.0, 330.0)
     proposal_seconds: tuple[float, float] = (20.0, 120.0)
     crash_share: float = 0.05
+    baseline_crashes: bool = False
     disturbed_share: float = 0.01
     refused_share: float = 0.02
     conflict_share: float = 0.05
@@ -231,7 +232,7 @@ class SimulatedEngine:
         rng = self._world.rng("run", request.commit, request.seed, request.ordinal)
         seconds, fate = rng.uniform(*physics.run_seconds), rng.random()
         began = self._world.clock.now()
-        if request.experiment and fate < physics.crash_share:
+        if fate < physics.crash_share if request.experiment else physics.baseline_crashes:
             return RunResult(Outcome.CRASHED, detail="ValueError: drawn", started_at=began, wall_seconds=seconds / 10)
         if fate > 1 - physics.disturbed_share:
             return RunResult(Outcome.DISTURBED, detail="throttled", started_at=began, wall_seconds=seconds)

@@ -17,6 +17,7 @@ from autoresearch.cli.live import Screen, open_screen
 from autoresearch.cli.writing import write_campaign_report
 from autoresearch.domain.budget import Limits
 from autoresearch.errors import UserError
+from autoresearch.report.summary import Summary
 
 
 def register(app: typer.Typer) -> None:
@@ -55,18 +56,14 @@ def run(
                 reason = session.scheduler.run()
         finally:
             screen.end()
-        report = write_campaign_report(session.home, session.campaign)
-        _say_goodbye(screen, session, reason, report)
+        report, summary = write_campaign_report(session.home, session.campaign)
+        _say_goodbye(screen, session, reason, report, summary)
 
 
-def _say_goodbye(screen: Screen, session: Session, reason: str, report: Path) -> None:
+def _say_goodbye(screen: Screen, session: Session, reason: str, report: Path, summary: Summary) -> None:
     screen.say(f"campaign {session.campaign.name} ended: {reason}")
-    best, baseline = session.scheduler.board.best, session.scheduler.board.get(0)
-    if best is not None and best.number and baseline.score is not None and best.score is not None:
-        gain = session.campaign.metric.gain(best.score, baseline.score)
-        screen.say(
-            f"best: #{best.number} with {session.campaign.metric.name} {best.score:.6g}, {gain:+.4g} over the baseline"
-        )
+    screen.say(summary.headline)
+    if summary.kept:
         screen.say(f"take it: git merge autoresearch/{session.campaign.name}")
     screen.say(f"report: {report}")
     screen.say("go on: autoresearch run with a higher limit; look closer: autoresearch log, autoresearch show NUMBER")

@@ -228,7 +228,8 @@ def report(
             _print_json(summarise_campaign(ledger, chosen).to_dict())
             return
     try:
-        print(write_campaign_report(home, chosen, output))
+        path, _ = write_campaign_report(home, chosen, output)
+        print(path)
     except OSError as error:
         raise UserError(
             f"{output or home.folder} cannot be written ({error.strerror}): choose another --output"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -34,11 +35,8 @@ def init(
     console = Console(highlight=False)
     if lab is not None:
         lines = init_lab(directory, lab, describe_hardware().to_dict(), budget_seconds=budget, dataset=dataset)
-        steps = [f"cd {directory}"] if directory != Path() else []
-        if lab == "pretrain":
-            steps.append("python prepare.py" + (f" --dataset {dataset}" if dataset else ""))
-        steps.append("autoresearch run --experiments 12")
-        lines.append(f"next: {' && '.join(steps)}")
+        there = f"cd {shlex.quote(str(directory))} && " if directory != Path() else ""
+        lines.append(f"next: {there}autoresearch run --experiments 12")
     elif (directory / ".git").exists():
         if budget is not None or dataset is not None:
             raise UserError("--budget and --dataset are for ready-made labs: add --lab, or edit autoresearch.toml")

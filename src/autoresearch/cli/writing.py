@@ -33,8 +33,8 @@ def summarise_campaign(ledger: Ledger, campaign: Campaign) -> Summary:
     return summarise(ledger.experiments(campaign.name), campaign.metric, sessions=sessions_of(ledger, campaign.name))
 
 
-def write_campaign_report(home: Home, campaign: Campaign, directory: Path | None = None) -> Path:
-    """Write report.md and progress.png, by default into the campaign's folder; return the report's path."""
+def write_campaign_report(home: Home, campaign: Campaign, directory: Path | None = None) -> tuple[Path, Summary]:
+    """Write report.md and progress.png, by default into the campaign's folder; return the former's path."""
     ledger = Ledger.open_readonly(home.ledger, SystemClock())
     try:
         experiments = ledger.experiments(campaign.name)
@@ -58,9 +58,8 @@ def write_campaign_report(home: Home, campaign: Campaign, directory: Path | None
         seeds=f"campaign seed {campaign.seed}; replicate j of every commit runs under the same seed j",
         environment=environment,
     )
-    return write_report(
-        directory or home.campaign(campaign.name), experiments, campaign.metric, context, summary=summary
-    )
+    folder = directory or home.campaign(campaign.name)
+    return write_report(folder, experiments, campaign.metric, context, summary=summary), summary
 
 
 def _seconds(lab: object) -> float | None:

@@ -67,14 +67,13 @@ class Experiment:
 
     @property
     def sample(self) -> Sample:
-        """The metric values of the present commit; runs of earlier revisions do not count."""
-        return Sample(
-            tuple(
-                run.result.metric
-                for run in self.runs
-                if run.result and run.result.metric is not None and run.request.commit == self.commit
-            )
-        )
+        """The metric values of the present commit with their seeds; runs of earlier revisions do not count."""
+        scored = [
+            (run.result.metric, run.request.seed)
+            for run in self.runs
+            if run.result and run.result.metric is not None and run.request.commit == self.commit
+        ]
+        return Sample(tuple(value for value, _ in scored), tuple(seed for _, seed in scored))
 
     @property
     def score(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -22,6 +23,14 @@ class Sample:
     """Metric values of one commit under fresh seeds, in the order they were measured."""
 
     values: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+    """The seed of each value; shorter than `values` where seeds are unknown."""
+
+    def under(self, seeds: Iterable[int]) -> Sample:
+        """The part of the sample that was measured under one of `seeds`."""
+        wanted = set(seeds)
+        pairs = [(value, seed) for value, seed in zip(self.values, self.seeds, strict=False) if seed in wanted]
+        return Sample(tuple(value for value, _ in pairs), tuple(seed for _, seed in pairs))
 
     @property
     def count(self) -> int:
@@ -46,6 +55,17 @@ class Sample:
             return None
         mean = self.mean
         return math.sqrt(math.fsum((v - mean) ** 2 for v in self.values) / (len(self.values) - 1))
+
+
+def like_with_like(candidate: Sample, incumbent: Sample) -> tuple[Sample, Sample]:
+    """Both samples under the seeds that they share, or as they are when they share none.
+
+    The seed of a run sets its first weights and the order of its data, and one seed is luckier than another for
+    everybody. So one run under seed 1 is compared with the incumbent's run under seed 1, not with its mean over
+    four seeds: else a lucky seed 1 makes every candidate look better.
+    """
+    shared = set(candidate.seeds) & set(incumbent.seeds)
+    return (candidate.under(shared), incumbent.under(shared)) if shared else (candidate, incumbent)
 
 
 @dataclass(frozen=True)

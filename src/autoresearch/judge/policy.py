@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from autoresearch.domain.experiment import Experiment
-from autoresearch.domain.verdict import Action, Case, Decision
+from autoresearch.domain.verdict import Action, Case, Decision, like_with_like
 
 
 class Policy(Protocol):
@@ -30,9 +30,9 @@ class Policy(Protocol):
 
 
 class Greedy:
-    """The original's rule: one run, kept when strictly better than the incumbent's score.
+    """The original's rule: one run, kept when strictly better than the incumbent's under the same seed.
 
-    Kept for comparison, because it is what the field does: it mistakes a lucky seed for progress, and the
+    Kept for comparison, because it is what the field does: it mistakes a lucky run for progress, and the
     more often the smaller the true effects are beside the noise.
     """
 
@@ -40,15 +40,16 @@ class Greedy:
 
     def decide(self, case: Case) -> Decision:
         """Keep on any gain above zero."""
-        gain = case.metric.gain(case.candidate.mean, case.incumbent.mean)
+        candidate, incumbent = like_with_like(case.candidate, case.incumbent)
+        gain = case.metric.gain(candidate.mean, incumbent.mean)
         evidence: dict[str, float | int | str] = {
             "gain": gain,
-            "candidate": case.candidate.mean,
-            "incumbent": case.incumbent.mean,
-            "candidate_runs": case.candidate.count,
-            "incumbent_runs": case.incumbent.count,
+            "candidate": candidate.mean,
+            "incumbent": incumbent.mean,
+            "candidate_runs": candidate.count,
+            "incumbent_runs": incumbent.count,
         }
-        against = f"{case.metric.name} {case.candidate.mean:.6g} against {case.incumbent.mean:.6g}"
+        against = f"{case.metric.name} {candidate.mean:.6g} against {incumbent.mean:.6g}"
         if case.noise:
             evidence["noise"] = case.noise
             against += f" (gain {gain:+.2g}, noise ±{case.noise:.2g})"

@@ -112,6 +112,12 @@ class LabSection(Section):
         title="a path within the lab",
         description="The research directions, in plain English.",
     )
+    prepare: _Command | None = Field(
+        default=None,
+        title="a command, as a list of strings or one line",
+        description="A command that `autoresearch run` starts first, in the lab's own folder: it makes the data that "
+        "runs need, and ends at once when they are there.",
+    )
     check: _Command | None = Field(
         default=None,
         title="a command, as a list of strings or one line",
@@ -244,7 +250,11 @@ class CampaignSection(Section):
         title="a whole number of at least 1",
         description="Runs of the untouched lab before anything is judged.",
     )
-    seed: int = Field(default=0, title="a whole number", description="All randomness of the campaign follows from it.")
+    seed: int | None = Field(
+        default=None,
+        title="a whole number",
+        description="All randomness of a campaign follows from it. Default: drawn anew for each campaign.",
+    )
     experiments: int | None = Field(
         default=None, ge=1, title="a whole number of at least 1", description="Stop after so many. Default: no limit."
     )

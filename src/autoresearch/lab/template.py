@@ -17,6 +17,8 @@ from autoresearch.lab.git import Git
 TEMPLATES = ("pretrain", "blank")
 _GIT_IGNORE = "__pycache__/\n*.pyc\n.autoresearch/\ndata/\nrun.log\nresults.tsv\n"
 _SHORT_ROW, _LONG_ROW = 256, 2048
+_HUB = ("climbmix", "tinystories")
+"""Datasets by name; any other but `stdlib` is a path."""
 _MOST_CPU_SLOTS = 16
 _GIB = 2**30
 _CLOCK_REASONS = {
@@ -220,10 +222,7 @@ def _pretrain(
         )
     else:
         lines.append("train.py keeps its constants, which suit one CPU core")
-    prepare = "python prepare.py"
-    if chosen != "stdlib":
-        prepare += f" --dataset {chosen} --data-dir data"
-    lines.append(f"next, in {directory.name}: run `{prepare}` once; it makes the data that runs read")
+    lines.append(f"the first `autoresearch run` prepares its data: {chosen}")
     protected = [path for path in copied if path.endswith(".py") and path != "train.py"]
     return _pretrain_tables(hardware, protected, seconds, is_gpu=is_gpu, chosen=chosen), lines
 
@@ -237,6 +236,11 @@ def _pretrain_tables(
         Setting("editable", ["train.py"], "Model, optimiser and loop: all that researchers may change."),
         Setting("protected", protected, "Data, clock and metric: whoever edits these could write any number."),
     ]
+    prepare = ["python", "prepare.py"]
+    if chosen != "stdlib":
+        place = chosen if chosen in _HUB else str(Path(chosen).expanduser().absolute())
+        prepare += ["--dataset", place, "--data-dir", "data"]
+    lab.append(Setting("prepare", prepare, "Makes the data that runs read; ends at once when they are there."))
     if chosen != "stdlib":
         lab.append(Setting("link", ["data"], "Prepared data, too large for git; every checkout gets a link to it."))
         lab.append(Setting("environment", {"AUTORESEARCH_DATA_DIR": "data"}, f"Where prepare.py finds {chosen}."))
@@ -262,7 +266,7 @@ def _pretrain_tables(
             Setting("clock", clock, _CLOCK_REASONS[clock]),
         ],
         "slots": slots,
-        "campaign": [Setting("baseline_runs", 2, "The fewest that show how far identical runs differ.")],
+        "campaign": [Setting("baseline_runs", 4, "Identical runs under four seeds show how far luck goes.")],
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.verdict import Verdict
 from autoresearch.ledger.results_tsv import is_imported
-from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, predecessor_scores, summarise
+from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, gains, summarise
 
 _MAX_ROWS = 200
 _MAX_CELL = 300
@@ -255,12 +255,8 @@ def _time(summary: Summary) -> list[str]:
 
 def _graveyard(experiments: Sequence[Experiment], summary: Summary) -> list[str]:
     """The largest losses: what mattered most, if only in the wrong direction."""
-    before = predecessor_scores(experiments)
-    losses = [
-        (summary.metric.gain(e.sample.mean, before[e.number]), e)
-        for e in experiments
-        if e.verdict is Verdict.DISCARD and e.score is not None and e.number in before
-    ]
+    stepwise = gains(experiments, summary.metric)
+    losses = [(stepwise[e.number], e) for e in experiments if e.verdict is Verdict.DISCARD and e.number in stepwise]
     losses = sorted((pair for pair in losses if pair[0] < 0), key=lambda pair: (pair[0], pair[1].number))[:_NUM_LESSONS]
     rows = [
         (str(e.number), escape(e.proposal.hypothesis), f"{e.score:.6g}", f"{loss:+.3g}", _code((e.commit or "")[:12]))

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from autoresearch.domain.experiment import Experiment, Run
 from autoresearch.domain.metric import Metric
-from autoresearch.domain.verdict import Sample, Verdict
+from autoresearch.domain.verdict import Sample, Verdict, like_with_like
 
 TIME_PARTS = ("training", "evaluation", "start-up", "other", "idle")
 """How a slot's time is divided: the run's own report of itself, the rest of the run, and the gaps between runs."""
@@ -94,6 +94,8 @@ class Summary:
     """Standard deviation of identical runs: as given, else pooled within all commits that ran twice or more."""
     incumbent: KeptChange | None
     """The last step of the kept line, which the campaign's branch points at; None before the first keep."""
+    alike: tuple[float, float] | None
+    """Incumbent and baseline under the seeds that both were run with: what the gain is the difference of."""
     gain: float | None
     gain_percent: float | None
     """Of the baseline's magnitude."""
@@ -127,7 +129,7 @@ class Summary:
             return f"{tried}, none kept: {name} stays at the baseline's {self.baseline:.6g}"
         percent = f", {_compact(self.gain_percent)} % better" if self.gain_percent is not None else ""
         times = f", {_compact(self.gain_in_noise)}× the measured noise" if self.gain_in_noise is not None else ""
-        before, after = self.metric_text(self.baseline), self.metric_text(self.incumbent.score)
+        after, before = (self.metric_text(value) for value in self.alike or (self.incumbent.score, self.baseline))
         return f"{name} {before} → {after}{percent}{times}, after {tried}"
 
     def metric_text(self, value: float) -> str:
@@ -176,7 +178,8 @@ def summarise(
     kept = _kept_changes(ordered, metric, noise)
     incumbent = _incumbent(ordered, kept, metric)
     at_base = _baseline_change(base)
-    gain = metric.gain(incumbent.score, baseline) if incumbent and baseline is not None else None
+    alike = _alike(ordered, incumbent, base)
+    gain = metric.gain(*alike) if alike else None
     gain = 0.0 if gain is None and not kept and at_base else gain
     verdicts = Counter(e.verdict.value for e in decided if e.verdict)
     runs = [run for e in ordered for run in e.runs]
@@ -191,6 +194,7 @@ def summarise(
         verdicts={v.value: verdicts[v.value] for v in Verdict},
         outcomes=dict(Counter(run.result.outcome.value for run in runs if run.result)),
         baseline=baseline,
+        alike=alike,
         baseline_runs=base.sample.count if base else 0,
         baseline_noise=base.sample.deviation if base else None,
         noise=noise,
@@ -238,33 +242,38 @@ def failure_of(experiment: Experiment) -> tuple[str, str] | None:
     return result.outcome.value, sentence or f"the run ended as {result.outcome.value}"
 
 
-def predecessor_scores(experiments: Sequence[Experiment]) -> dict[int, float]:
-    """For each experiment's number, the score it had to beat: its parent's, else the last keep's before it."""
-    by_commit: dict[str, float] = {}
-    last: float | None = None
-    own_last: dict[str, float] = {}
+def gains(experiments: Sequence[Experiment], metric: Metric) -> dict[int, float]:
+    """Each experiment's gain over what it had to beat: its parent, else the last keep before it; same seeds first."""
+    by_commit: dict[str, Sample] = {}
+    last: Sample | None = None
+    own_last: dict[str, Sample] = {}
     found = {}
     ordered = sorted(experiments, key=lambda e: e.number)
     for experiment in ordered:
         if experiment.verdict is Verdict.KEEP and experiment.commit and experiment.score is not None:
-            by_commit.setdefault(experiment.commit, experiment.score)
+            by_commit.setdefault(experiment.commit, experiment.sample)
     for experiment in ordered:
         if experiment.commit == experiment.parent:  # an imported row whose parent nobody wrote down
             before = own_last.get(experiment.researcher)
         else:
             before = by_commit.get(experiment.parent, last)
-        if before is not None:
-            found[experiment.number] = before
+        if before is not None and experiment.score is not None:
+            found[experiment.number] = _gain(experiment.sample, before, metric)
         if experiment.verdict is Verdict.KEEP and experiment.score is not None:
-            last = own_last[experiment.researcher] = experiment.score
+            last = own_last[experiment.researcher] = experiment.sample
     return found
 
 
+def _gain(candidate: Sample, incumbent: Sample, metric: Metric) -> float:
+    candidate, incumbent = like_with_like(candidate, incumbent)
+    return metric.gain(candidate.mean, incumbent.mean)
+
+
 def _kept_changes(ordered: Sequence[Experiment], metric: Metric, noise: float | None) -> list[KeptChange]:
-    before = predecessor_scores(ordered)
+    stepwise = gains(ordered, metric)
     kept = [e for e in ordered if e.verdict is Verdict.KEEP and e.score is not None and not e.is_baseline]
     kept.sort(key=_decision_order)
-    steps = [metric.gain(e.sample.mean, before[e.number]) if e.number in before else None for e in kept]
+    steps = [stepwise.get(e.number) for e in kept]
     total = math.fsum(step for step in steps if step is not None)
     order = sorted((e for e in ordered if e.verdict is not None and not e.is_baseline), key=_decision_order)
     position = {e.number: index for index, e in enumerate(order, start=1)}
@@ -296,6 +305,16 @@ def _incumbent(ordered: Sequence[Experiment], kept: Sequence[KeptChange], metric
     parents = {e.parent for e in ordered if e.verdict is Verdict.KEEP and e.commit != e.parent}
     ends = [k for k in kept if k.commit not in parents] or list(kept[-1:])
     return min(ends, key=lambda k: -metric.gain(k.score, 0.0)) if ends else None
+
+
+def _alike(
+    experiments: Sequence[Experiment], incumbent: KeptChange | None, base: Experiment | None
+) -> tuple[float, float] | None:
+    if incumbent is None or base is None or base.score is None:
+        return None
+    best = next(e for e in experiments if e.number == incumbent.number)
+    after, before = like_with_like(best.sample, base.sample)
+    return after.mean, before.mean
 
 
 def _baseline_change(base: Experiment | None) -> KeptChange | None:

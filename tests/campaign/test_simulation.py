@@ -1,0 +1,176 @@
+"""The scheduler in virtual time: determinism, faults, order and limits."""
+
+import pytest
+
+from autoresearch.campaign.simulation import Physics, World, simulate
+from autoresearch.domain.budget import Limits
+from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.run import Outcome
+from autoresearch.domain.verdict import Verdict
+from autoresearch.ledger.ledger import Ledger
+from autoresearch.testing.faults import simulate_with_kills
+
+
+def contradictions(world: World, ledger: Ledger) -> list[str]:
+    """Everything in which ledger and world disagree after a campaign's end."""
+    experiments = ledger.experiments("sim")
+    found = [f"#{e.number} is still {e.stage}" for e in experiments if e.stage is not Stage.SETTLED]
+    kept = sorted((e for e in experiments if e.verdict is Verdict.KEEP), key=lambda e: e.decided_at or 0)
+    found += [
+        f"#{after.number} does not build on #{before.number}"
+        for before, after in zip(kept, kept[1:], strict=False)
+        if after.parent != before.commit
+    ]
+    if world.tip != kept[-1].commit:
+        found.append(f"the branch is at {world.tip}, the incumbent at {kept[-1].commit}")
+    recorded = {run.request.key: run.result for e in experiments for run in e.runs}
+    found += [f"run {key} was lost" for key in world.answers if recorded.get(key) is None]
+    found += [f"run {key} never ran" for key, result in recorded.items() if result and key not in world.answers]
+    found += [
+        f"run {key} was recorded wrongly"
+        for key, (answer, _) in world.answers.items()
+        if recorded[key] and recorded[key].metric != answer.metric
+    ]
+    found += [
+        f"#{e.number} has no verdict on its own value"
+        for e in experiments
+        if e.verdict is Verdict.CRASH and e.sample.count and not e.failure
+    ]
+    return found
+
+
+def measured(experiments: list[Experiment]) -> list[Experiment]:
+    """Those that had a run, without the baseline."""
+    return [e for e in experiments if e.runs and not e.is_baseline]
+
+
+def test_the_same_seed_gives_the_same_history():
+    """Two campaigns from one integer are byte-identical, events and times included."""
+    first, second = (
+        "\n".join(simulate(World(seed=7, slots=4), researchers=3).history("sim")).encode() for _ in range(2)
+    )
+
+    assert first == second
+
+
+def test_another_seed_gives_another_history():
+    """The integer decides."""
+    first, second = ("\n".join(simulate(World(seed=seed)).history("sim")) for seed in (1, 2))
+
+    assert first != second
+
+
+@pytest.mark.parametrize(("slots", "researchers"), [(1, 1), (1, 4), (3, 1), (8, 8), (16, 4)])
+def test_ledger_and_branch_agree_at_any_size(slots, researchers):
+    """One scheduler serves a laptop and a swarm; every keep builds on the one before it."""
+    world = World(seed=3, slots=slots)
+
+    ledger = simulate(world, researchers=researchers, limits=Limits(experiments=80))
+
+    assert contradictions(world, ledger) == []
+
+
+def test_the_limit_of_experiments_is_exact():
+    """As many experiments as asked for are measured, whatever was refused or conflicted beside them."""
+    ledger = simulate(World(seed=5, slots=4), researchers=4, limits=Limits(experiments=50))
+
+    tried = measured(ledger.experiments("sim"))
+
+    assert 45 <= len(tried) <= 50  # proposals that became stale before their first run were counted too
+
+
+def test_slots_do_not_wait_for_researchers():
+    """With one proposal of lookahead a slot is idle only while its first proposal is written."""
+    world = World(seed=2, slots=1, physics=Physics(proposal_seconds=(100, 200), disturbed_share=0, refused_share=0))
+
+    ledger = simulate(world, researchers=1, limits=Limits(experiments=40))
+    busy = sum(run.result.wall_seconds for e in ledger.experiments("sim") for run in e.runs if run.result)
+
+    assert busy / world.clock.now() > 0.97
+
+
+def test_eight_slots_do_eight_times_the_work():
+    """With researchers enough, slots are busy at least nine tenths of the time."""
+    world = World(seed=2, slots=8)
+
+    ledger = simulate(world, researchers=8, limits=Limits(experiments=400))
+    busy = sum(run.result.wall_seconds for e in ledger.experiments("sim") for run in e.runs if run.result)
+
+    assert busy / (8 * world.clock.now()) > 0.9
+
+
+def test_hours_end_a_campaign():
+    """The session stops beginning things when its hours are over, and lets what runs come to its end."""
+    world = World(seed=1)
+
+    ledger = simulate(world, limits=Limits(hours=2))
+
+    assert 2 * 3600 <= world.clock.now() < 2 * 3600 + 700
+    assert all(run.result for e in ledger.experiments("sim") for run in e.runs)
+
+
+def test_a_resumed_campaign_goes_on_to_the_new_limit():
+    """A second session adds what is missing, and measures nothing twice."""
+    world = World(seed=4)
+    ledger = simulate(world, limits=Limits(experiments=10))
+
+    simulate(world, ledger=ledger, limits=Limits(experiments=25))
+
+    assert contradictions(world, ledger) == []
+    assert len(measured(ledger.experiments("sim"))) == 25
+
+
+def test_disturbed_runs_are_repeated_not_judged():
+    """No verdict rests on a disturbed run."""
+    world = World(seed=9, slots=2, physics=Physics(disturbed_share=0.3))
+
+    ledger = simulate(world, limits=Limits(experiments=60))
+    experiments = ledger.experiments("sim")
+
+    assert any(run.result.outcome is Outcome.DISTURBED for e in experiments for run in e.runs)
+    assert contradictions(world, ledger) == []
+    for e in measured(experiments):
+        disturbed_only = {run.result.outcome for run in e.runs} == {Outcome.DISTURBED}
+        assert not disturbed_only or e.reason.startswith(("disturbed", "stale"))
+
+
+def test_every_candidate_is_first_run_with_the_same_seed():
+    """Replicate j of every commit uses seed j, so that differences are paired."""
+    ledger = simulate(World(seed=6, physics=Physics(disturbed_share=0, crash_share=0)), limits=Limits(experiments=30))
+
+    seeds = {e.runs[0].request.seed for e in ledger.experiments("sim") if e.runs}
+
+    assert len(seeds) == 1
+
+
+def test_a_crashed_baseline_ends_the_campaign_with_the_cure():
+    """Nothing can be compared with a baseline that does not run."""
+    sentences: list[str] = []
+    world = World(seed=1, physics=Physics(baseline_crashes=True))
+
+    ledger = simulate(world, observe=lambda notice: sentences.append(notice.text))
+
+    assert ledger.experiments("sim")[0].verdict is Verdict.CRASH
+    assert "the baseline did not run (crashed: ValueError: drawn): mend the lab" in sentences[-1]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_kills_lose_nothing(seed):
+    """A campaign killed between any two lasting acts ends as consistent as one that was left alone."""
+    world = World(seed=seed, slots=1 + seed % 3)
+
+    ledger = simulate_with_kills(world, kills=6, researchers=1 + seed % 2, limits=Limits(experiments=12))
+
+    assert contradictions(world, ledger) == []
+    assert len(measured(ledger.experiments("sim"))) >= 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(20))
+def test_two_thousand_campaigns_survive_their_kills(block):
+    """100 seeds of sudden death in each of 20 blocks, on up to four slots."""
+    for seed in range(1000 + 100 * block, 1100 + 100 * block):
+        world = World(seed=seed, slots=1 + seed % 4)
+        ledger = simulate_with_kills(world, kills=3, researchers=1 + seed % 3, limits=Limits(experiments=5))
+
+        assert contradictions(world, ledger) == [], f"seed {seed}"
