@@ -68,7 +68,7 @@ def test_pretrain_on_gpu(tmp_path: Path) -> None:
     assert (config.budget.seconds, config.budget.clock, config.slots.gpus) == (300, "wall", "auto")
     assert {name: found[name].value for name in SIZES[0].constants} == SIZES[0].constants
     assert any("DEPTH = 8" in line for line in lines)
-    assert any("prepare.py --dataset climbmix" in line for line in lines)
+    assert config.lab.prepare == ("python", "prepare.py", "--dataset", "climbmix", "--data-dir", "data")
 
 
 def test_sizes_fit_their_own_rules() -> None:
