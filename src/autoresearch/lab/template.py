@@ -221,7 +221,7 @@ def _pretrain(
             _resize(directory / "train.py", {**size.constants, "DEVICE_BATCH_SIZE": size.forward_tokens // row}, size)
         )
     else:
-        lines.append("train.py keeps its constants, which suit one CPU core")
+        lines.append("train.py keeps its sizes, which suit one CPU core")
     lines.append(f"the first `autoresearch run` prepares its data: {chosen}")
     protected = [path for path in copied if path.endswith(".py") and path != "train.py"]
     return _pretrain_tables(hardware, protected, seconds, is_gpu=is_gpu, chosen=chosen), lines
