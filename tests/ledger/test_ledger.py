@@ -145,7 +145,7 @@ def test_a_newer_file_is_refused_in_one_sentence(tmp_path, clock):
     connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     connection.close()
 
-    with pytest.raises(LedgerError, match="written by a newer autoresearch .* upgrade autoresearch"):
+    with pytest.raises(LedgerError, match=r"written by a newer autoresearch .* upgrade autoresearch"):
         Ledger.open(path, clock)
 
 
@@ -188,7 +188,7 @@ def test_an_import_is_whole_and_its_name_is_its_own(ledger):
     row = experiment(1, campaign="old", stage=Stage.SETTLED, verdict=Verdict.KEEP)
     ledger.import_experiments(campaign, [row])
 
-    with pytest.raises(LedgerError, match="already holds a campaign 'old'"):
+    with pytest.raises(LedgerError, match="holds a campaign 'old' already"):
         ledger.import_experiments(campaign, [row, row])
 
     assert ledger.experiments("old") == [row]

@@ -135,22 +135,8 @@ class Ledger:
 
     def begin_campaign(self, campaign: Campaign) -> Campaign:
         """Record a new campaign; the record returned carries its time."""
-        campaign = replace(campaign, created_at=self._clock.now())
-        row = {
-            "name": campaign.name,
-            "created_at": campaign.created_at,
-            "base": campaign.base,
-            "seed": campaign.seed,
-            "policy": campaign.policy,
-            "metric": _dump(asdict(campaign.metric)),
-            "comparable_hash": campaign.comparable_hash,
-            "lab": _dump(campaign.lab or {}),
-            "origin": campaign.origin,
-        }
         with self._transaction() as connection:
-            connection.execute(sa.insert(CAMPAIGN), row)
-            self._append(connection, campaign.name, None, "campaign began", f"at {campaign.base}")
-        return campaign
+            return self._insert_campaign(connection, campaign)
 
     def note(self, campaign: str, what: str, detail: str, experiment: int | None = None) -> None:
         """Append an event that changes no row: a session's start and end, a repair, a remark."""
@@ -161,11 +147,8 @@ class Ledger:
         """Record a finished campaign that was read from elsewhere, whole or not at all."""
         with self._transaction() as connection:
             if connection.execute(sa.select(CAMPAIGN.c.name).where(CAMPAIGN.c.name == campaign.name)).first():
-                raise LedgerError(
-                    f"{self._place} already holds a campaign {campaign.name!r}: import under another name"
-                )
-        campaign = self.begin_campaign(campaign)
-        with self._transaction() as connection:
+                raise LedgerError(f"{self._place} holds a campaign {campaign.name!r} already: import under another name")
+            campaign = self._insert_campaign(connection, campaign)
             for experiment in experiments:
                 connection.execute(_INSERT_EXPERIMENT, _experiment_row(experiment))
                 for run in experiment.runs:
@@ -241,6 +224,23 @@ class Ledger:
             self._append(connection, request.campaign, request.experiment, "run ended", detail)
         runs = tuple(replace(r, result=result) if r.request == request else r for r in experiment.runs)
         return replace(experiment, runs=runs)
+
+    def _insert_campaign(self, connection: sa.Connection, campaign: Campaign) -> Campaign:
+        campaign = replace(campaign, created_at=self._clock.now())
+        row = {
+            "name": campaign.name,
+            "created_at": campaign.created_at,
+            "base": campaign.base,
+            "seed": campaign.seed,
+            "policy": campaign.policy,
+            "metric": _dump(asdict(campaign.metric)),
+            "comparable_hash": campaign.comparable_hash,
+            "lab": _dump(campaign.lab or {}),
+            "origin": campaign.origin,
+        }
+        connection.execute(sa.insert(CAMPAIGN), row)
+        self._append(connection, campaign.name, None, "campaign began", f"at {campaign.base}")
+        return campaign
 
     def _update_run(self, connection: sa.Connection, request: RunRequest, result: RunResult) -> None:
         content = _dump(result.environment)
