@@ -1,5 +1,7 @@
 """The scheduler in virtual time: determinism, faults, order and limits."""
 
+from itertools import pairwise
+
 import pytest
 
 from autoresearch.campaign.simulation import Physics, World, simulate
@@ -18,7 +20,7 @@ def contradictions(world: World, ledger: Ledger) -> list[str]:
     kept = sorted((e for e in experiments if e.verdict is Verdict.KEEP), key=lambda e: e.decided_at or 0)
     found += [
         f"#{after.number} does not build on #{before.number}"
-        for before, after in zip(kept, kept[1:], strict=False)
+        for before, after in pairwise(kept)
         if after.parent != before.commit
     ]
     if world.tip != kept[-1].commit:
