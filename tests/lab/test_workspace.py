@@ -285,11 +285,22 @@ def test_rebase_merges_distant_lines(lab: Repository) -> None:
     assert (change.lines_added, change.lines_removed) == (2, 1)
 
 
-def test_rebase_conflict_names_the_file(lab: Repository) -> None:
-    """Two edits of the same value cannot both stand."""
+def test_rebase_sets_a_constant_that_was_set_since(lab: Repository) -> None:
+    """A constant's value means the same on any parent, so the proposal's value stands and is measured there."""
     workspace = lab.workspace()
     other = propose(workspace, 2, {"train.py": TRAIN.replace("DEPTH = 4", "DEPTH = 8")})
     tip = kept(workspace, 1, {"train.py": TRAIN.replace("DEPTH = 4", "DEPTH = 6")})
+    assert isinstance(other, Change)
+    change = workspace.rebase(2, other.commit, tip)
+    assert isinstance(change, Change)
+    assert change.constants["DEPTH"] == 8
+
+
+def test_rebase_conflict_names_the_file(lab: Repository) -> None:
+    """Two edits of the same line of code cannot both stand."""
+    workspace = lab.workspace()
+    other = propose(workspace, 2, {"train.py": TRAIN + "print(1)\n"})
+    tip = kept(workspace, 1, {"train.py": TRAIN + "print(2)\n"})
     assert isinstance(other, Change)
     refusal = workspace.rebase(2, other.commit, tip)
     assert isinstance(refusal, Refusal)

@@ -2,7 +2,8 @@
 
 `git merge-tree` would need git 2.40 for a chosen base, and stops where two people turned neighbouring knobs, which is
 what tuning does all night. So trees are merged here, by content, and lines by `git merge-file`; where lines conflict
-but the change only sets constants that nobody else touched, those constants are set in the newer file.
+but the change only sets constants, those constants are set in the newer file: "X is 3" means the same on any parent, and
+the moved change is measured again before anything is kept.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _merge_file(git: Git, old: Entry | None, here: Entry | None, there: Entry | 
 
 
 def _merge_constants(before: bytes, ours: bytes, theirs: bytes) -> bytes | None:
-    """Set in `ours` the constants that `theirs` set, when that is all it did and `ours` left them alone."""
+    """Set in `ours` the constants that `theirs` set, when that is all it did."""
     try:
         old, here, there = before.decode(), ours.decode(), theirs.decode()
     except UnicodeDecodeError:
@@ -65,7 +66,7 @@ def _merge_constants(before: bytes, ours: bytes, theirs: bytes) -> bytes | None:
     if not is_constants_only(old, there):
         return None
     names, present, wanted = changed_constants(old, there), find_constants(here), find_constants(there)
-    if set(names) & set(changed_constants(old, here)) or not set(names) <= set(present):
+    if not set(names) <= set(present):
         return None
     try:
         return rewrite_constants(here, {name: wanted[name].value for name in names}).encode()
