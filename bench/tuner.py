@@ -25,7 +25,7 @@ from pathlib import Path
 
 import optuna
 
-from autoresearch.domain.constants import ConstantValue, find_constants
+from autoresearch.domain.constants import ConstantValue, find_constants, rewrite_constants
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind, Proposal
@@ -57,15 +57,19 @@ class Subject:
 
 def out_of_memory(limit: float, *names: str) -> Callable[[Values], Outcome | None]:
     """Fail when the product of constants exceeds `limit`."""
+
     def fails(values: Values) -> Outcome | None:
         return Outcome.OUT_OF_MEMORY if math.prod(float(values[name]) for name in names) > limit else None
+
     return fails
 
 
 def indivisible(whole: str, part: str) -> Callable[[Values], Outcome | None]:
     """Crash when `part` does not divide `whole`."""
+
     def fails(values: Values) -> Outcome | None:
         return Outcome.CRASHED if int(values[whole]) % int(values[part]) else None
+
     return fails
 
 
@@ -149,8 +153,13 @@ class Landscape:
             total += weight * 3 * (math.sqrt(1 + off * off * 2 / 3) - 1)
         for one, other, sign in self.subject.pairs:
             strength = 0.5 * math.sqrt(self.weight[one] * self.weight[other])
-            total += strength * sign * (moved[one] - self.optimum[one]) * (moved[other] - self.optimum[other]) / (
-                1 + abs((moved[one] - self.optimum[one]) * (moved[other] - self.optimum[other])))
+            total += (
+                strength
+                * sign
+                * (moved[one] - self.optimum[one])
+                * (moved[other] - self.optimum[other])
+                / (1 + abs((moved[one] - self.optimum[one]) * (moved[other] - self.optimum[other])))
+            )
         return total
 
     def distance(self, name: str, value: ConstantValue) -> float:
@@ -179,10 +188,10 @@ class Landscape:
         try:
             self.distance = lambda name, value: float(value)  # type: ignore[method-assign]
             for _ in range(4):
-                for name in moved:
-                    grid = (0.0, 1.0) if isinstance(self.start[name], bool) else [moved[name] + o for o in offsets]
+                for name, at in list(moved.items()):
+                    grid = [0.0, 1.0] if isinstance(self.start[name], bool) else [at + o for o in offsets]
                     grid = [g for g in grid if g >= 0] if self.start[name] == 0 else grid
-                    moved[name] = min(grid, key=lambda value: self.loss({**moved, name: value}))  # noqa: B023
+                    moved[name] = min(grid, key=lambda value: self.loss({**moved, name: value}))
                 best = self.loss(dict(moved))
         finally:
             self.distance = distance  # type: ignore[method-assign]
@@ -241,8 +250,11 @@ class RandomSteps:
         offset = rng.choice((-1, 1)) * rng.uniform(0.5, 2.0)
         dimension = space[name]
         old = dimension.coordinate(present[name])
-        value = rng.choice([c for c in dimension.choices if c != present[name]]) if dimension.choices else (
-            dimension.value_at(old + offset))
+        value = (
+            rng.choice([c for c in dimension.choices if c != present[name]])
+            if dimension.choices
+            else (dimension.value_at(old + offset))
+        )
         _write(path, {name: value})
         return Proposal(name, Kind.TUNE, (name,))
 
@@ -269,7 +281,8 @@ class JointTpe:
         if self._asked is None:
             params = {name: d.to_parameter(first[name]) for name, d in space.items()}
             self._study.add_trial(
-                optuna.trial.create_trial(params=params, distributions=distributions, value=last.score))
+                optuna.trial.create_trial(params=params, distributions=distributions, value=last.score)
+            )
         elif last.score is None:
             self._study.tell(self._asked, state=optuna.trial.TrialState.FAIL)
         else:
@@ -283,8 +296,6 @@ class JointTpe:
 
 
 def _write(path: Path, values: Values) -> None:
-    from autoresearch.domain.constants import rewrite_constants
-
     path.write_text(rewrite_constants(path.read_text(), values))
 
 

@@ -117,7 +117,7 @@ def render_markdown(brief: Brief) -> str:
     ]  # fmt: skip
     if brief.hardware:
         sections.insert(4, "## Hardware\n\n" + _list(f"{k}: {one_line(str(v))}" for k, v in brief.hardware.items()))
-    return "\n\n".join(sections) + "\n"
+    return clean("\n\n".join(sections)) + "\n"
 
 
 def one_line(text: str, limit_chars: int = _LINE_CHARS) -> str:
@@ -200,7 +200,9 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _incumbent_text(brief: Brief, incumbent: dict[str, Any] | None) -> str:

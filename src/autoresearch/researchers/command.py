@@ -103,12 +103,14 @@ class CommandResearcher:
         stray = brief.worktree / _PROPOSAL
         is_theirs = stray.exists() or stray.is_symlink()  # a file of the lab's own is no plan
         command = Command(_LOG, self._command, brief.worktree, self._timeout_seconds, stdin=files["AUTORESEARCH_BRIEF"])
-        answer = run_supervised(session, [command], env=self._variables(files), stopping=self._stopping)
+        folder = session / "process"  # the supervisor's own: it sets aside whatever it finds in it
+        answer = run_supervised(folder, [command], env=self._variables(files), stopping=self._stopping)
         plan = read_regular(session / _PROPOSAL)
         if not is_theirs:
             plan = read_regular(stray) if plan is None else plan
-            stray.unlink(missing_ok=True)
-        output = clean(read_tail(session / f"{_LOG}.log", _TAIL_BYTES).decode("utf-8", "replace"))
+            if stray.is_symlink() or not stray.is_dir():
+                stray.unlink(missing_ok=True)
+        output = clean(read_tail(folder / f"{_LOG}.log", _TAIL_BYTES).decode("utf-8", "replace"))
         return self._judge(answer, plan, output)
 
     def _judge(self, answer: Answer, plan: bytes | None, output: str) -> Proposal | NoProposal:

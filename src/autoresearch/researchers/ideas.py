@@ -15,8 +15,10 @@ from autoresearch.researchers.response import Floats, Response
 Constants = Mapping[str, ConstantValue]
 Change = Mapping[str, ConstantValue]
 
-_OFFSETS = (-3.0, -2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0, 3.0)
-"""Steps from the incumbent that are considered for each constant."""
+_NEAR = (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)
+"""Steps from the incumbent that are considered for each constant; longer ones waste runs early in the bench."""
+_FAR = (-3.0, -2.0, -0.25, 0.25, 2.0, 3.0)
+"""Steps that are considered when nothing near is left."""
 _COUNTABLE = 32
 """Whole numbers below this are also moved by one."""
 _MOST_COMBINED = 4
@@ -44,9 +46,10 @@ class Stand:
                 row[columns[name]] = _coordinate(self.space[name], change[name])
         return np.array(rows).reshape(len(rows), len(self.space))
 
-    def singles(self) -> list[Change]:
-        """Every constant alone, a few steps either way."""
-        return [{name: value} for name, d in self.space.items() for value in _moves(d, self.present[name])]
+    def singles(self, *, is_far: bool = False) -> list[Change]:
+        """Every constant alone, a step or so either way, or further."""
+        offsets = _FAR if is_far else _NEAR
+        return [{name: value} for name, d in self.space.items() for value in _moves(d, self.present[name], offsets)]
 
     def combined(self, response: Response, moved: set[str]) -> list[Change]:
         """Two or three near-gains together: the best change of each of the constants in `moved`, if it seems to help.
@@ -87,12 +90,12 @@ def _coordinate(dimension: Dimension, value: ConstantValue) -> float:
         return 0.0
 
 
-def _moves(dimension: Dimension, value: ConstantValue) -> Sequence[ConstantValue]:
+def _moves(dimension: Dimension, value: ConstantValue, offsets: Sequence[float]) -> Sequence[ConstantValue]:
     """Values to consider for one constant, each once, without the present one."""
     if dimension.scale is Scale.CHOICE or isinstance(value, bool | str):
         return [choice for choice in dimension.choices if choice != value]
     at = dimension.coordinate(value)
-    values = [dimension.value_at(at + offset) for offset in _OFFSETS]
+    values = [dimension.value_at(at + offset) for offset in offsets]
     if dimension.is_integer and dimension.scale is Scale.LOG and abs(value) < _COUNTABLE and dimension.step is None:
         values += [v for v in (value - 1, value + 1) if dimension.low <= v * dimension.sign <= dimension.high]
     return [each for each in dict.fromkeys(values) if each != value]
