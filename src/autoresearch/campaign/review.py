@@ -118,7 +118,9 @@ class Review:
 
     def _repeat(self, experiment: Experiment) -> None:
         if _endings(experiment)[-MOST_DISTURBED:] == [Outcome.DISTURBED] * MOST_DISTURBED:
-            self.decide(experiment, Verdict.CRASH, f"disturbed {MOST_DISTURBED} times in a row")
+            last = next(run.result.detail for run in reversed(experiment.runs) if run.result)
+            cause = _first_line(last) or "for no known cause"
+            self.decide(experiment, Verdict.CRASH, f"disturbed {MOST_DISTURBED} times in a row: {cause}")
         else:
             self._board.asked.appendleft(experiment.number)
 
@@ -176,5 +178,6 @@ def with_change(experiment: Experiment, change: Change) -> Experiment:
         commit=change.commit,
         lines_added=change.lines_added,
         lines_removed=change.lines_removed,
+        content=change.content,
         constants=change.constants,
     )

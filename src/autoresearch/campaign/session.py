@@ -16,7 +16,7 @@ import json
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,8 +93,10 @@ def find_root(start: Path) -> Path:
     """The lab that `start` lies in: the nearest folder upwards with a lab file.
 
     Raises:
-        LabError: There is none.
+        LabError: There is none, or `start` is no folder.
     """
+    if not start.is_dir():
+        raise LabError(f"{start} is no folder: give the folder of a lab")
     for folder in (start, *start.parents):
         if (folder / "autoresearch.toml").is_file():
             return folder
@@ -154,6 +156,7 @@ def open_session(
         ledger = Ledger.open(home.ledger, clock)
         try:
             campaign = _choose_campaign(root, config, ledger, choice, policy, clock)
+            # The branch first: what cannot have one leaves no trace in the ledger.
             workspace = GitWorkspace(
                 root,
                 campaign.name,
@@ -164,6 +167,8 @@ def open_session(
                 home=home.folder,
                 clock=clock,
             )
+            if not campaign.created_at:
+                campaign = ledger.begin_campaign(campaign)
             scheduler = Scheduler(
                 _plan(config, campaign, hardware, root),
                 ledger,
@@ -258,7 +263,7 @@ def _choose_campaign(
     else:
         chosen = latest
     if chosen is None:
-        return _begin_campaign(root, config, ledger, choice, policy, known, clock)
+        return _new_campaign(root, config, choice, policy, known, clock)
     if chosen.origin != "run":
         raise UserError(f"campaign {chosen.name!r} was imported and cannot be run: start one with --new")
     if chosen.comparable_hash != config.comparable_hash():
@@ -270,15 +275,10 @@ def _choose_campaign(
     return chosen
 
 
-def _begin_campaign(
-    root: Path,
-    config: LabConfig,
-    ledger: Ledger,
-    choice: Choice,
-    policy: Policy,
-    known: dict[str, Campaign],
-    clock: Clock,
+def _new_campaign(
+    root: Path, config: LabConfig, choice: Choice, policy: Policy, known: dict[str, Campaign], clock: Clock
 ) -> Campaign:
+    """A campaign from the last commit, not recorded yet."""
     patterns = (*config.lab.editable, *config.protected)
     dirty = [path for path in dirty_paths(root) if matches(path, patterns)]
     if dirty and not choice.allow_dirty:
@@ -287,17 +287,29 @@ def _begin_campaign(
             "commit all the same with --allow-dirty"
         )
     seed = config.campaign.seed
-    return ledger.begin_campaign(
-        Campaign(
-            name=choice.name or _fresh_name(known, clock),
-            base=Git(root).resolve("HEAD"),
-            seed=secrets.randbits(31) if seed is None else seed,
-            policy=policy.name,
-            metric=config.metric.to_metric(),
-            comparable_hash=config.comparable_hash(),
-            lab=json.loads(config.model_dump_json()),
+    git = Git(root)
+    base = git.resolve("HEAD")
+    branches = _branches(git)
+    if choice.name is not None and branches.get(choice.name, base) != base:
+        raise UserError(
+            f"there is a branch autoresearch/{choice.name} already, from a campaign that this ledger does not know: "
+            f"choose another name, or delete it with `git branch -D autoresearch/{choice.name}`"
         )
+    return Campaign(
+        name=_fresh_name({*known, *branches}, clock) if choice.name is None else choice.name,
+        base=base,
+        seed=secrets.randbits(31) if seed is None else seed,
+        policy=policy.name,
+        metric=config.metric.to_metric(),
+        comparable_hash=config.comparable_hash(),
+        lab=json.loads(config.model_dump_json()),
     )
+
+
+def _branches(git: Git) -> dict[str, str]:
+    """Campaigns that have a branch, whether the ledger knows them or not: people delete `.autoresearch`."""
+    rows = git.text("for-each-ref", "--format=%(refname:lstrip=3) %(objectname)", "refs/heads/autoresearch/")
+    return dict(row.split(" ") for row in rows.splitlines())
 
 
 def _has_dead_baseline(ledger: Ledger, campaign: Campaign) -> bool:
@@ -306,7 +318,7 @@ def _has_dead_baseline(ledger: Ledger, campaign: Campaign) -> bool:
     return baseline is not None and baseline.verdict is Verdict.CRASH
 
 
-def _fresh_name(known: dict[str, Campaign], clock: Clock) -> str:
+def _fresh_name(known: Collection[str], clock: Clock) -> str:
     """The original's way to name a campaign, `mar8`, with a number when the day has more than one."""
     day = datetime.fromtimestamp(clock.now()).strftime("%b%d").lower()
     names = (day if n == 1 else f"{day}-{n}" for n in range(1, len(known) + 2))

@@ -16,6 +16,7 @@ from autoresearch.campaign.session import Choice, Session, find_root, open_sessi
 from autoresearch.cli.live import Screen, open_screen
 from autoresearch.cli.writing import write_campaign_report
 from autoresearch.domain.budget import Limits
+from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import UserError
 from autoresearch.report.summary import Summary
 
@@ -57,6 +58,9 @@ def run(
         finally:
             screen.end()
         report, summary = write_campaign_report(session.home, session.campaign)
+        if session.scheduler.board.get(0).verdict is Verdict.CRASH:
+            logs = session.home.runs / session.campaign.name / f"{0:05d}"
+            raise UserError(f"campaign {session.campaign.name} ended: {reason}; its logs are in {logs}")
         _say_goodbye(screen, session, reason, report, summary)
 
 

@@ -37,7 +37,9 @@ def mistake(text: str, key: str = "") -> PydanticCustomError:
 
 def sentence_for(error: ValidationError, model: type[BaseModel], document: Mapping[str, Any], file: str) -> str:
     """Turn the first problem that pydantic found into one sentence: file, key, what is wrong, cure."""
-    problem = error.errors(include_url=False, include_context=True)[0]
+    problems = error.errors(include_url=False, include_context=True)
+    # A misspelt key is unknown and leaves another one missing: the first is the one to tell.
+    problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     location = _without_arms(problem["loc"])
     if problem["type"] == "extra_forbidden":  # then the last part is what the file says, whatever it looks like
         location = (*_without_arms(problem["loc"][:-1]), problem["loc"][-1])

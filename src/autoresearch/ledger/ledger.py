@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -100,7 +102,7 @@ class Ledger:
     @classmethod
     def open(cls, path: Path, clock: Clock) -> Ledger:
         """Open the ledger at `path` for writing, creating or migrating it as needed."""
-        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+        engine = sa.create_engine(_url(path), connect_args={"timeout": 30})
         sa.event.listen(engine, "connect", _set_durable)
         sa.event.listen(engine, "begin", _begin)
         return cls(engine, clock, str(path))._migrated()
@@ -112,7 +114,10 @@ class Ledger:
             raise LedgerError(
                 f"no ledger at {path}: nothing has been run in this lab yet; start with `autoresearch run`"
             )
-        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+        # A write-ahead log wants a folder that can be written, even for reading. Where it cannot be, nobody writes the
+        # file meanwhile; an unfinished log beside it would be overlooked, so then SQLite may complain.
+        is_still = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+        engine = sa.create_engine(_url(path, immutable=is_still), connect_args={"timeout": 30})
         sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
         ledger = cls(engine, clock, str(path))
         with ledger._translated(), engine.connect() as connection:
@@ -367,6 +372,14 @@ def _cure(message: str) -> str:
     return f"the ledger failed: {message}"
 
 
+def _url(path: Path, *, immutable: bool = False) -> sa.URL:
+    """Where the database is; built from parts, because a path may hold `?` and `%`."""
+    if not immutable:
+        return sa.URL.create("sqlite", database=str(path))
+    file = f"file:{quote(str(path.absolute()))}"
+    return sa.URL.create("sqlite", database=file, query={"immutable": "1", "uri": "true"})
+
+
 def _set_explicit(connection: sqlite3.Connection, _: object) -> None:
     # Python's driver begins no transaction before DDL by itself; migrations need one, so `_begin` says it.
     connection.isolation_level = None
@@ -406,6 +419,7 @@ def _experiment_row(experiment: Experiment) -> dict[str, object]:
         "evidence": _dump(experiment.evidence),
         "lines_added": experiment.lines_added,
         "lines_removed": experiment.lines_removed,
+        "content": experiment.content,
         "constants": _dump(experiment.constants),
         "plan_drift": experiment.plan_drift,
         "revisions": _dump(experiment.revisions),
@@ -460,6 +474,7 @@ def _experiment(row: sa.RowMapping, runs: list[Run]) -> Experiment:
         evidence=json.loads(row["evidence"]),
         lines_added=row["lines_added"],
         lines_removed=row["lines_removed"],
+        content=row["content"],
         constants=json.loads(row["constants"]),
         plan_drift=row["plan_drift"],
         revisions=tuple(json.loads(row["revisions"])),
