@@ -57,12 +57,20 @@ def test_a_gain_is_followed_further_the_same_way(brief: MakeBrief, settled: Make
 
 
 def test_a_loss_tries_the_other_side(brief: MakeBrief, settled: MakeExperiment) -> None:
-    """A clear loss one way is a hint the other way, and the proposal says what it hopes for."""
+    """A clear loss one way is a hint the other way."""
     told = brief([settled(0, 1.0), settled(1, 1.4, MATRIX_LR=0.032)])
     answer = Tuner(constants=dict.fromkeys(["BATCH_SIZE", "DEPTH", "HEADS", "USE_BIAS"], False)).propose(told)
     assert isinstance(answer, Proposal) and answer.touches == ("MATRIX_LR",)
     assert constants(told)["MATRIX_LR"] < 0.02  # type: ignore[operator]
-    assert answer.expected_effect is not None and answer.expected_effect > 0
+
+
+def test_a_gain_that_is_expected_is_declared(brief: MakeBrief, settled: MakeExperiment) -> None:
+    """In the metric's unit; a look around declares nothing, for it may well lose."""
+    kept = settled(2, 0.85, MATRIX_LR=0.016, verdict=Verdict.KEEP)
+    history = [settled(0, 1.0), settled(1, 1.4, MATRIX_LR=0.032), kept]
+    told = brief(history, source=SOURCE.replace("0.02", "0.016"), incumbent=kept, parent="c2")
+    answer = Tuner(constants=dict.fromkeys(["BATCH_SIZE", "DEPTH", "HEADS", "USE_BIAS"], False)).propose(told)
+    assert isinstance(answer, Proposal) and answer.expected_effect is not None and 0 < answer.expected_effect < 0.5
 
 
 def test_direction_is_the_metrics(brief: MakeBrief, settled: MakeExperiment) -> None:
