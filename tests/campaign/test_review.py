@@ -1,7 +1,9 @@
 """The way from runs to a verdict: replicates on request, stale winners, the judge's memory."""
 
 from autoresearch.campaign.review import MOST_ASKED
-from autoresearch.campaign.simulation import Physics, World, simulate
+from dataclasses import replace
+
+from autoresearch.campaign.simulation import Physics, SimulatedWorkspace, World, simulate
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.verdict import Action, Decision, Verdict
 from autoresearch.judge.policy import Greedy
@@ -68,6 +70,36 @@ def test_a_stale_winner_is_measured_again_on_the_incumbent():
     for e in moved:
         assert e.runs[-1].request.commit == e.commit
         assert e.evidence["incumbent"] == by_commit[e.parent].sample.under({e.runs[-1].request.seed}).mean
+
+
+class Unoriginal:
+    """A workspace in which every change comes to the same program."""
+
+    def __init__(self, workspace):
+        self._workspace = workspace
+
+    def __getattr__(self, name):
+        return getattr(self._workspace, name)
+
+    def commit(self, *args):
+        """A new commit, the old content."""
+        return replace(self._workspace.commit(*args), content="the same")
+
+
+def test_the_same_program_is_never_run_twice():
+    """Whoever proposes it again, and from whatever parent, learns which experiment has measured it."""
+    world = World(seed=1, physics=QUIET)
+
+    ledger = simulate(
+        world,
+        limits=Limits(experiments=3, hours=2),
+        wrap=lambda part: Unoriginal(part) if isinstance(part, SimulatedWorkspace) else part,
+    )
+    first, *rest = [e for e in ledger.experiments("sim") if e.number and e.verdict and not e.revisions]
+
+    assert len(first.runs) == 1
+    assert rest
+    assert {(len(e.runs), e.reason) for e in rest} == {(0, "the same program as #1, which has been run")}
 
 
 def test_the_judge_learns_every_experiment_once_and_again_after_a_restart():

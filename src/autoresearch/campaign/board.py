@@ -63,6 +63,8 @@ class Board:
         """The first number not taken."""
         self._experiments: dict[int, Experiment] = {}
         self._position: dict[int, int] = {}
+        self._programs: dict[str, int] = {}
+        """Content of each program that had a run → the first experiment that ran it."""
         self._tried: set[int] = set()
         self._spread: dict[int, tuple[float, int]] = {}
         for experiment in sorted(experiments, key=_in_order_of_verdict):
@@ -76,6 +78,8 @@ class Board:
         self.next_number = max(self.next_number, experiment.number + 1)
         if experiment.runs and not experiment.is_baseline:
             self._tried.add(experiment.number)
+        if experiment.runs and experiment.content:
+            self._programs.setdefault(experiment.content, experiment.number)
         if experiment.stage is Stage.SETTLED:
             self._settle(experiment)
         else:
@@ -106,6 +110,11 @@ class Board:
     def tried(self) -> int:
         """Experiments that count against the limit: those that had a run or wait for one, without the baseline."""
         return len(self._tried) + len(self.fresh)
+
+    def twin_of(self, experiment: Experiment) -> int | None:
+        """The other experiment whose runs measured the very same program, None if there is none."""
+        twin = self._programs.get(experiment.content)
+        return None if twin == experiment.number else twin
 
     def parent_of(self, experiment: Experiment) -> Experiment:
         """The kept experiment that `experiment` was written against."""

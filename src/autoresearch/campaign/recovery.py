@@ -75,6 +75,7 @@ def _queue(experiment: Experiment, board: Board, review: Review) -> str:
 
 def _ask_for_baseline(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace) -> None:
     if board.next_number == 0:
+        measured = workspace.inspect(workspace.base, workspace.base)
         untouched = Experiment(
             campaign=plan.campaign,
             number=0,
@@ -83,7 +84,8 @@ def _ask_for_baseline(plan: Plan, board: Board, ledger: Ledger, workspace: Works
             stage=Stage.PROPOSED,
             commit=workspace.base,
             proposal=Proposal("baseline", Kind.BASELINE),
-            constants=workspace.inspect(workspace.base, workspace.base).constants,
+            content=measured.content,
+            constants=measured.constants,
         )
         board.put(ledger.begin_experiment(untouched))
     baseline = board.get(0)

@@ -178,5 +178,6 @@ def with_change(experiment: Experiment, change: Change) -> Experiment:
         commit=change.commit,
         lines_added=change.lines_added,
         lines_removed=change.lines_removed,
+        content=change.content,
         constants=change.constants,
     )

@@ -191,8 +191,12 @@ class Scheduler:
             assert experiment is not None
             if experiment.parent != board.best.commit:
                 experiment = self._review.rebase(experiment)
-            if experiment is not None:
-                return experiment, None
+            if experiment is None:
+                continue
+            if (twin := board.twin_of(experiment)) is not None:
+                self._review.decide(experiment, Verdict.DISCARD, f"the same program as #{twin}, which has been run")
+                continue
+            return experiment, None
         return None
 
     def _start_run(self, experiment: Experiment, request: RunRequest | None, slot: Slot) -> None:

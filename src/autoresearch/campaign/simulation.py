@@ -174,7 +174,7 @@ class SimulatedWorkspace:
 
     def inspect(self, commit: str, parent: str) -> Change:
         """Every simulated change is one line."""
-        return Change(commit, ("train.py",), 1, 1)
+        return Change(commit, ("train.py",), 1, 1, content=commit)
 
     def rebase(self, number: int, commit: str, onto: str) -> Change | Refusal:
         """The same effect on another parent, unless the dice say conflict."""

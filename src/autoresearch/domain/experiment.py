@@ -50,6 +50,8 @@ class Experiment:
     evidence: dict[str, float | int | str] = field(default_factory=dict)
     lines_added: int = 0
     lines_removed: int = 0
+    content: str = ""
+    """Hash of all files at `commit`: experiments of equal content are the same program."""
     constants: dict[str, object] = field(default_factory=dict)
     """Upper-case constants of the editable files at `commit`, found by machine."""
     plan_drift: str = ""

@@ -22,6 +22,8 @@ class Change:
     """Names whose value differs from the parent's."""
     is_constants_only: bool = False
     """Whether nothing but constant values differs from the parent."""
+    content: str = ""
+    """Hash of all files at `commit`: commits of equal content are the same program, whatever their history."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from autoresearch.errors import LabError
@@ -247,7 +248,8 @@ class GitWorkspace:
             if entry is None:
                 after.pop(path, None)
         self._remember(commit, after)
-        return measure(self._git, commit, difference, before=before, after=after, rules=self._rules)
+        change = measure(self._git, commit, difference, before=before, after=after, rules=self._rules)
+        return replace(change, content=_hash_of(after))
 
     def _tree(self, commit: str) -> dict[str, Entry]:
         with self._trees_lock:
@@ -300,6 +302,11 @@ class GitWorkspace:
                 lock.unlink(missing_ok=True)
                 done.append(f"removed the stale lock {lock.name}")
         return done
+
+
+def _hash_of(tree: Mapping[str, Entry]) -> str:
+    listing = "\0".join(f"{entry.mode} {entry.blob} {path}" for path, entry in sorted(tree.items()))
+    return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
 
 
 def hide(home: Path) -> None:

@@ -44,6 +44,7 @@ EXPERIMENT = sa.Table(
     sa.Column("evidence", sa.Text, nullable=False),
     sa.Column("lines_added", sa.Integer, nullable=False),
     sa.Column("lines_removed", sa.Integer, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
     sa.Column("constants", sa.Text, nullable=False),
     sa.Column("plan_drift", sa.Text, nullable=False),
     sa.Column("revisions", sa.Text, nullable=False),
