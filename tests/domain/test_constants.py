@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.domain.constants import changed_constants, find_constants, is_constants_only, rewrite_constants
@@ -117,6 +117,7 @@ def test_changed_constants_names_every_difference() -> None:
     assert changed_constants("A = 1\nB = 2**3\nC = 1\nD = 1", "A = 2\nB = 8\nC = 1.0\nE = 1") == ("A", "C", "D", "E")
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(names, numbers, numbers)
 def test_rewritten_is_found(name: str, old: object, new: object) -> None:
     """What is written is read back, and writing the same value changes nothing."""
@@ -128,6 +129,7 @@ def test_rewritten_is_found(name: str, old: object, new: object) -> None:
     assert rewritten.endswith("  # ü\nREST_ = 1\n")
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(max_size=60))
 def test_no_source_raises(source: str) -> None:
     """Any text at all has an answer."""

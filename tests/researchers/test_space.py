@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.errors import UserError
@@ -58,6 +58,7 @@ def test_booleans_flip() -> None:
     assert dimension("FLAG", True).choices == (False, True)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.sampled_from([("BATCH", 64), ("DEPTH", 6), ("LR", 0.02), ("KEEP_FRAC", 0.5), ("BETA", 0.95), ("WD_DECAY", 0.0),
                      ("OFFSET", -0.5), ("BIG", 100_000), ("FLAG", True)]),
