@@ -47,11 +47,10 @@ def test_the_first_proposal_is_one_readable_change_of_what_usually_matters(brief
 
 
 def test_a_gain_is_followed_further_the_same_way(brief: MakeBrief, settled: MakeExperiment) -> None:
-    """After a keep, the same constant moves on."""
+    """After a keep, the next step of that constant goes on."""
     kept = settled(1, 0.7, MATRIX_LR=0.032, verdict=Verdict.KEEP)
-    source = SOURCE.replace("0.02", "0.032")
-    told = brief([settled(0, 1.0), kept], source=source, incumbent=kept, parent="c1")
-    answer = Tuner().propose(told)
+    told = brief([settled(0, 1.0), kept], source=SOURCE.replace("0.02", "0.032"), incumbent=kept, parent="c1")
+    answer = Tuner(constants={"BATCH_SIZE": False}).propose(told)
     assert isinstance(answer, Proposal) and answer.touches == ("MATRIX_LR",)
     assert constants(told)["MATRIX_LR"] > 0.032  # type: ignore[operator]
 

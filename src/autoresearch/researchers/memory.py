@@ -52,9 +52,6 @@ class Memory:
     broken: list[dict[str, ConstantValue]] = field(default_factory=list)
     """Values that crash while the others stand as they are here."""
 
-    moves: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Commit of each keep to the direction, ±1, in which it moved its numbers."""
-
     def __post_init__(self) -> None:
         self._known: dict[str, tuple[str, Constants]] = {}
         self._tried: set[tuple[str, frozenset[tuple[str, ConstantValue]]]] = set()
@@ -113,7 +110,6 @@ class Memory:
         self._tried.add((group, _key(constants)))
         if experiment.verdict is Verdict.KEEP or experiment.is_baseline:
             self._known.setdefault(experiment.commit, (group, constants))
-            self.moves[experiment.commit] = _directions(constants, parent[1]) if parent else {}
         if experiment.score is not None:
             self.measured.append(
                 Measured(constants, group, experiment.score, experiment.sample.count, experiment.commit)
@@ -174,15 +170,6 @@ def knobs(constants: Mapping[str, object]) -> dict[str, ConstantValue]:
 def changed_names(constants: Constants, parent: Constants) -> list[str]:
     """Names of both whose values differ."""
     return [name for name, value in constants.items() if name in parent and parent[name] != value]
-
-
-def _directions(constants: Constants, parent: Constants) -> dict[str, int]:
-    directions = {}
-    for name in changed_names(constants, parent):
-        new, old = constants[name], parent[name]
-        if not isinstance(new, bool | str) and not isinstance(old, bool | str):
-            directions[name] = 1 if new > old else -1
-    return directions
 
 
 def _key(constants: Constants) -> frozenset[tuple[str, ConstantValue]]:

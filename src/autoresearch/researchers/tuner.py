@@ -27,7 +27,7 @@ from autoresearch.researchers.dimension import Dimension, Scale
 from autoresearch.researchers.ideas import Change, Constants, Stand, point_of
 from autoresearch.researchers.memory import Measured, Memory, knobs
 from autoresearch.researchers.protocol import Brief, NoProposal
-from autoresearch.researchers.response import Floats, Observations, Prior, Response
+from autoresearch.researchers.response import Observations, Prior, Response
 from autoresearch.researchers.sources import editable_sources, located_constants, write_constants
 from autoresearch.researchers.space import infer_space
 from autoresearch.researchers.tpe import suggest
@@ -36,8 +36,6 @@ _TPE_AFTER = 12
 """Scores before the sampler has anything to say."""
 _BATCH_SLOPE = -0.3
 """In runs of fixed time, smaller batches mean more steps; this is the one direction that holds nearly everywhere."""
-_FOLLOW_ON = 2.0
-"""How much more a further step the same way is worth after a keep."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ class Tuner:
                 return None
             response.believe(_with_pending(data, response, stand, pending))
             forecast = response.forecast(stand.points(changes), stand.point)
-            worth = forecast.expected_improvement() * self._follow_on(brief.parent, stand, changes)
+            worth = forecast.expected_improvement()
             tie_breaks = np.array([1 + 1e-6 * rng.random() for _ in changes])
             best = int(np.argmax(worth * tie_breaks))
             if not ahead:
@@ -164,13 +162,6 @@ class Tuner:
         sampled = suggest(rows, {name: stand.space[name] for name in telling}, brief.metric, brief.seed)
         changes = [{name: v for name, v in values.items() if v != stand.present[name]} for values in sampled]
         return [change for change in changes if change]
-
-    def _follow_on(self, parent: str, stand: Stand, changes: Sequence[Change]) -> Floats:
-        """A factor for each change, above 1 when it goes on where the keep before left off."""
-        moved = self._memory.moves.get(parent, {})
-        steps = stand.points(changes) - stand.point
-        directions = np.array([moved.get(name, 0) for name in stand.space])
-        return np.where((steps * directions > 0).any(axis=1), _FOLLOW_ON, 1.0)
 
     def _is_new(
         self, group: str, constants: Constants, change: Change, taken: list[frozenset[tuple[str, ConstantValue]]]
