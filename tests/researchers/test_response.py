@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autoresearch.researchers.response import Observations, Prior, Response
 
@@ -64,3 +66,25 @@ def test_equal_programs_and_equal_scores_are_no_trouble() -> None:
     """Repeats, with or without any difference, leave the matrices solvable."""
     assert np.isfinite(gains(measured(*[(0, 0, 0, 1.0)] * 20), (1, 0, 0), noise=None)).all()
     assert np.isfinite(gains(measured(*[(0, 0, 0, 1.0), (0, 0, 0, 1.1)] * 10), (1, 0, 0), noise=1e-9)).all()
+
+
+def test_a_disaster_does_not_set_the_scale() -> None:
+    """One loss a million times too large leaves what the others say."""
+    rows = [(0, 0, 0, 1.0), (1, 0, 0, 0.9), (-1, 0, 0, 1.02), (0, 1, 0, 0.95)]
+    usual, spoilt = gains(measured(*rows), (1, 0, 0)), gains(measured(*rows, (0, -3, 0, -1e6)), (1, 0, 0))
+    assert spoilt[0] == pytest.approx(usual[0], abs=0.05)
+
+
+coordinates = st.integers(-8, 8).map(lambda steps: steps / 2)
+values = st.floats(-1e12, 1e12, allow_nan=False)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(coordinates, coordinates, st.sampled_from([0.0, 1.0]), values), max_size=12),
+    st.none() | st.floats(1e-9, 1e6),
+)
+def test_any_scores_make_a_finite_belief(rows: list[tuple[float, float, float, float]], noise: float | None) -> None:
+    """Whatever was measured, a night does not end in a matrix that cannot be solved."""
+    groups = tuple(index % 3 for index in range(len(rows)))
+    assert np.isfinite(gains(measured(*rows, groups=groups), (1, 0, 0), (0, 0, 1), noise=noise)).all()

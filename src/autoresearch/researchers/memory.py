@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -110,7 +111,7 @@ class Memory:
         self._tried.add((group, _key(constants)))
         if experiment.verdict is Verdict.KEEP or experiment.is_baseline:
             self._known.setdefault(experiment.commit, (group, constants))
-        if experiment.score is not None:
+        if experiment.score is not None and math.isfinite(experiment.score):
             self.measured.append(
                 Measured(constants, group, experiment.score, experiment.sample.count, experiment.commit)
             )

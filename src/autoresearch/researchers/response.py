@@ -38,6 +38,8 @@ _EFFECTS = tuple(2.0**power for power in range(-4, 5))
 _NOISES = (0.05, 0.2, 0.6)
 _SENSITIVITIES = (0.35, 1.0, 2.5)
 """What is tried for the size of effects, for an unknown noise, and for each constant beside what its name suggests."""
+_DISASTER = 20.0
+"""Losses beyond this many typical ones count as no larger."""
 _NUM_FITTED = 60
 """Scores, the newest, from which these are learnt; more would make them steadier by little and slower by much."""
 
@@ -120,12 +122,12 @@ class Response:
         self.weights = prior.importance.copy()
         """Effect of one step of each constant as learnt, shape (num_constants,), relative to one another."""
         self._prior = prior
-        self.effect, self.noise = self._fit(data.newest(_NUM_FITTED), noise)
-        self._condition(data)
+        self.effect, self.noise = self._fit(_tempered(data).newest(_NUM_FITTED), noise)
+        self.believe(data)
 
     def believe(self, data: Observations) -> None:
         """Take in other measured programs without learning the sizes of effects again."""
-        self._condition(data)
+        self._condition(_tempered(data))
 
     def forecast(self, candidates: Floats, incumbent: Floats) -> Forecast:
         """Believe something about the gains of `candidates` over `incumbent`.
@@ -189,7 +191,7 @@ class Response:
         same = data.groups[:, None] == data.groups[None, :]
         covariance = terms.weighted(self.weights) * effect**2 + level * same
         # a millionth more, so that equal programs do not make the matrix singular
-        nugget = noise**2 / np.maximum(data.num_runs, 1) + 1e-6 * effect**2 + 1e-10 * level
+        nugget = noise**2 / np.maximum(data.num_runs, 1) + 1e-6 * effect**2 + 1e-13 * level
         factor: Floats = np.linalg.cholesky(covariance + np.diag(nugget)).astype(np.float64)
         return factor
 
@@ -222,6 +224,18 @@ def _spread(data: Observations) -> float:
         scores = data.scores[data.groups == group]
         distances.extend(float(each) for each in np.abs(scores - np.median(scores)) if each > 0)
     return float(np.median(distances)) if distances else 0.0
+
+
+def _tempered(data: Observations) -> Observations:
+    """The data with disasters made mere failures: a loss a thousand times too large must not set the scale of all."""
+    spread = _spread(data)
+    if not spread:
+        return data
+    scores = data.scores.copy()
+    for group in np.unique(data.groups):
+        inside = data.groups == group
+        scores[inside] = np.maximum(scores[inside], np.median(scores[inside]) - _DISASTER * spread)
+    return data._replace(scores=scores)
 
 
 def _solved(factor: Floats, right: Floats) -> Floats:

@@ -14,6 +14,7 @@ The seed and the history alone decide, whoever made it, so a tuner can join a ca
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -145,7 +146,7 @@ class Tuner:
     def _rows(self, brief: Brief) -> list[Measured]:
         """What is measured, the incumbent last and with its newest score."""
         incumbent = brief.incumbent
-        if incumbent is None or incumbent.score is None:
+        if incumbent is None or incumbent.score is None or not math.isfinite(incumbent.score):
             return list(self._memory.measured)
         group = self._memory.group_of(incumbent.commit or brief.parent)
         newest = Measured(knobs(incumbent.constants), group, incumbent.score, incumbent.sample.count, incumbent.commit)
