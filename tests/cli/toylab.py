@@ -36,7 +36,7 @@ print(f"METRIC loss={(X - 0.3) ** 2 + noise}")
 AGENT = """\
 import json, os, pathlib, random
 brief = json.load(open(os.environ["AUTORESEARCH_BRIEF"]))
-x = round(random.Random(brief["experiment"]).uniform(0, 1), 3)
+x = round(random.Random(brief["number"]).uniform(0, 1), 3)
 text = pathlib.Path("train.py").read_text()
 pathlib.Path("train.py").write_text("\\n".join(f"X = {x}" if l.startswith("X =") else l for l in text.split("\\n")))
 json.dump({"hypothesis": f"X = {x} is nearer", "kind": "tune", "touches": ["X"]},

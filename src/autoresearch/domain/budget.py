@@ -19,6 +19,8 @@ class Limits:
     def exhausted(self, *, experiments: int, hours: float, cost_usd: float) -> str | None:
         """The sentence that says which limit is reached, or None while there is room."""
         if self.experiments is not None and experiments >= self.experiments:
+            if experiments > self.experiments:
+                return f"there are {experiments} experiments, and the limit is {self.experiments}"
             return f"all {self.experiments} experiments are done"
         if self.hours is not None and hours >= self.hours:
             return f"the {self.hours:g} h of this session are over"

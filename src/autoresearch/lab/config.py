@@ -139,6 +139,9 @@ def check_lab(root: Path, config: LabConfig) -> None:
     _check_files(root, config, list(files))
     for key in ("run", "check", "evaluate"):
         _check_command(root, f"lab.{key}", getattr(config.lab, key) or (), files)
+    for number, researcher in enumerate(config.researcher, start=1):
+        if researcher.command:
+            _check_program(root, f"researcher[{number}].command", researcher.command[0], files)
 
 
 def dirty_paths(root: Path) -> list[str]:
@@ -188,7 +191,14 @@ def _check_command(root: Path, key: str, command: tuple[str, ...], files: Mappin
     """The program can be found, and a script among its arguments is committed."""
     if not command:
         return
-    program = command[0]
+    _check_program(root, key, command[0], files)
+    script = next((part for part in command[1:] if Path(part).suffix in _SCRIPTS and not part.startswith("-")), None)
+    if script and not script.startswith("/") and str(Path(script)) not in files:
+        raise _missing(root, key, script)
+
+
+def _check_program(root: Path, key: str, program: str, files: Mapping[str, object]) -> None:
+    """The program can be found."""
     if "/" in program and not program.startswith("/"):
         if program.removeprefix("./") not in files and not (root / program).exists():
             raise LabError(f"{FILE_NAME}: {key} starts {program!r}, which does not exist: correct the path")
@@ -196,9 +206,6 @@ def _check_command(root: Path, key: str, command: tuple[str, ...], files: Mappin
         raise LabError(
             f"{FILE_NAME}: {key} starts {program!r}, which is not installed: install it, or correct the name"
         )
-    script = next((part for part in command[1:] if Path(part).suffix in _SCRIPTS and not part.startswith("-")), None)
-    if script and not script.startswith("/") and str(Path(script)) not in files:
-        raise _missing(root, key, script)
 
 
 def config_reference() -> list[ReferenceRow]:
