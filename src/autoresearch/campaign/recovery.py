@@ -29,7 +29,8 @@ def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, revi
     Returns:
         One sentence for each thing that was put right; empty on a first start.
     """
-    remarks = workspace.sweep(live=())
+    being_written = {number for number, experiment in board.live.items() if experiment.stage is Stage.PROPOSING}
+    remarks = workspace.sweep(live=being_written)  # their edits are still to be salvaged
     best = board.best
     if best is not None and best.commit is not None and workspace.tip != best.commit:
         workspace.keep(best.commit)

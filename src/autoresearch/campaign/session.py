@@ -38,6 +38,7 @@ from autoresearch.errors import AutoResearchError, LabError, UserError
 from autoresearch.host import files
 from autoresearch.host.clock import Clock, SystemClock
 from autoresearch.host.hardware import Hardware, describe_hardware
+from autoresearch.host.process import end
 from autoresearch.judge.policy import Policy, policy_named
 from autoresearch.lab.config import LabConfig, check_lab, dirty_paths, load_config
 from autoresearch.lab.git import Git
@@ -183,6 +184,7 @@ def open_session(
                 observe,
             )
             _rewrite_export(home, campaign, ledger)
+            _end_researchers(home, campaign, ledger)
             with _noted(ledger, campaign):
                 yield Session(home, config, campaign, scheduler, slots)
         finally:
@@ -420,6 +422,14 @@ def _joined(limits: Limits, config: LabConfig) -> Limits:
 
 def _export(path: Path, experiment: Experiment, *, campaign: Campaign) -> None:
     results_tsv.append(path, experiment, campaign.metric)
+
+
+def _end_researchers(home: Home, campaign: Campaign, ledger: Ledger) -> None:
+    """End the agents that a killed session left at work: they would go on thinking, paying and writing unheard."""
+    for experiment in ledger.experiments(campaign.name):
+        if experiment.stage is Stage.PROPOSING:
+            for session in (home.folder / "sessions").glob(f"{campaign.name}-{experiment.number:05d}*"):
+                end(session)
 
 
 def _rewrite_export(home: Home, campaign: Campaign, ledger: Ledger) -> None:

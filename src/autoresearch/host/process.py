@@ -301,6 +301,20 @@ def set_aside(directory: Path, marker: str = "") -> None:
         raise AutoResearchError(f"{directory} cannot be set aside: {error.strerror or error}") from error
 
 
+def end(directory: Path, marker: str = "") -> None:
+    """End an execution that nobody waits for any more: politely if its supervisor lives, and in any case wholly.
+
+    Nothing happens when it has answered.
+    """
+    supervised = attach(directory)
+    if supervised is not None:
+        supervised.terminate()
+        with contextlib.suppress(SupervisorDied):
+            supervised.wait()
+    if read_answer(directory) is None:  # it was killed, or it has only just been started and not said who it is
+        kill_strays(marker or marker_of(directory))
+
+
 def kill_strays(marker: str) -> int:
     """Kill every process whose environment carries AUTORESEARCH_RUN=`marker`; how many there were.
 
@@ -341,7 +355,8 @@ def run_supervised(
         answer = read_answer(directory)
         if answer is not None:
             return answer
-        set_aside(directory, marker)
+        if (directory / REQUEST).exists():  # else the caller has just made it, perhaps with the commands' input in it
+            set_aside(directory, marker)
         supervised = start(
             directory, commands, env=env, root=root, protected=protected, cores=cores, grace_seconds=grace_seconds,
             log_limit_bytes=log_limit_bytes, marker=marker,
