@@ -75,11 +75,13 @@ def audit(root: Path, campaign: str, *, thorough: bool = True) -> list[str]:
             chosen = next((known for known in ledger.campaigns() if known.name == campaign), None)
             if chosen is None:
                 raise UserError(f"there is no campaign {campaign!r} in {root}")
-            scene = _Scene(home, chosen, Git(root), ledger.experiments(campaign), ledger.events(campaign))
-        except (ValueError, KeyError, TypeError) as error:
-            return [f"the ledger holds a record that cannot be read: {error}"]
+            try:
+                experiments, events = ledger.experiments(campaign), ledger.events(campaign)
+            except (ValueError, KeyError, TypeError) as error:
+                return [f"the ledger holds a record that cannot be read: {error}"]
         finally:
             ledger.close()
+        scene = _Scene(home, chosen, Git(root), experiments, events)
         checks = _CHECKS + (_THOROUGH if thorough else ())
         return [sentence for check in checks for sentence in check(scene)]
 
