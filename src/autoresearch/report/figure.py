@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Direction, Metric
 from autoresearch.domain.verdict import Verdict
-from autoresearch.report.summary import TIME_PARTS, KeptChange, Summary, summarise
+from autoresearch.report.summary import TIME_PARTS, KeptChange, Summary, decision_order, summarise
 
 # Okabe and Ito's palette: told apart with any colour vision, and in grey by lightness.
 _GREEN, _ORANGE, _BLUE, _GREY, _INK = "#009E73", "#D55E00", "#0072B2", "#9AA0A6", "#24292F"
@@ -102,7 +102,7 @@ def progress_figure(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         _draw_title(figure, title or summary.headline)
-        attempts = _Attempts(experiments, metric)
+        attempts = _Attempts(experiments, metric, summary.alike[1] if summary.alike else None)
         if not attempts.can_be_drawn:
             message = "no experiment has been measured yet" if not attempts.num_failed else "no run has a score yet"
             _write(figure, 0.5, 0.5, message, size=16, ha="center", color=_GREY)
@@ -131,20 +131,26 @@ def _draw_title(figure: Figure, title: str) -> None:
 class _Attempts:
     """The numbers behind the dots, and limits of the picture that an outlier cannot stretch."""
 
-    def __init__(self, experiments: Sequence[Experiment], metric: Metric) -> None:
-        ordered = sorted((e for e in experiments if e.verdict is not None), key=lambda e: e.number)
-        scored = [(e, e.sample.mean) for e in ordered if e.score is not None and e.verdict is not Verdict.CRASH]
+    def __init__(self, experiments: Sequence[Experiment], metric: Metric, baseline: float | None = None) -> None:
+        ordered = sorted((e for e in experiments if e.verdict is not None), key=decision_order)
+        self.place = {e.number: place for place, e in enumerate(ordered)}
+        """Number of each experiment → its place in the order of verdicts, which is where it is drawn."""
+        scored = [
+            (e, baseline if e.is_baseline and baseline is not None else e.sample.mean)
+            for e in ordered
+            if e.score is not None and e.verdict is not Verdict.CRASH
+        ]
         self.metric = metric
         self.sign = -1.0 if metric.direction is Direction.MIN else 1.0
         self.kept = [(e, v) for e, v in scored if e.verdict is Verdict.KEEP]
-        self.discarded = [(e.number, v) for e, v in scored if e.verdict is not Verdict.KEEP]
+        self.discarded = [(self.place[e.number], v) for e, v in scored if e.verdict is not Verdict.KEEP]
         drawn = {e.number for e, _ in scored}
-        self.failed = [e.number for e in ordered if e.number not in drawn]
+        self.failed = [self.place[e.number] for e in ordered if e.number not in drawn]
         self.num_failed = len(self.failed)
         self.values = np.array([v for _, v in scored if abs(v) < _FAR])
         self.can_be_drawn = bool(len(self.values))
-        self.first = min((e.number for e in ordered), default=0)
-        self.last = max((e.number for e in ordered), default=0)
+        self.first = 0
+        self.last = max(0, len(ordered) - 1)
 
     def limits(self, noise: float | None) -> tuple[float, float]:
         """The worst and the best value that the picture shows, without room for labels.
@@ -166,17 +172,18 @@ class _Attempts:
 
     def marks(self, limits: tuple[float, float]) -> Floats:
         """The kept attempts, clipped to the picture, shape (n, 2)."""
-        return np.array([(e.number, min(max(v, limits[0]), limits[1])) for e, v in self.kept]).reshape(-1, 2)
+        clipped = [(self.place[e.number], min(max(v, limits[0]), limits[1])) for e, v in self.kept]
+        return np.array(clipped).reshape(-1, 2)
 
     def best_line(self, limits: tuple[float, float]) -> Floats:
         """The corners of the best-so-far line, clipped to the picture, shape (n, 2)."""
         corners: list[tuple[float, float]] = []
         for experiment, value in self.kept:
-            shown = min(max(value, limits[0]), limits[1])
+            shown, place = min(max(value, limits[0]), limits[1]), self.place[experiment.number]
             if corners:
                 shown = self.metric.best([shown, corners[-1][1]])
-                corners.append((experiment.number, corners[-1][1]))
-            corners.append((experiment.number, shown))
+                corners.append((place, corners[-1][1]))
+            corners.append((place, shown))
         return np.array([*corners, *((self.last, y) for _, y in corners[-1:])], dtype=np.float64).reshape(-1, 2)
 
 
@@ -214,7 +221,7 @@ def _draw_legend(axes: Axes, num_dropped: int) -> None:
 def _style(axes: Axes, metric: Metric) -> None:
     better = "lower" if metric.direction is Direction.MIN else "higher"
     axes.set_ylabel(f"{_shorten(metric.name, 40)}  ({better} is better)", parse_math=False, fontsize=10, color=_INK)
-    axes.set_xlabel("experiment", fontsize=10, color=_INK)
+    axes.set_xlabel("experiment, in the order of verdicts", fontsize=10, color=_INK)
     axes.tick_params(labelsize=9, colors=_INK, length=3)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     low, high = axes.get_ylim()
@@ -365,14 +372,14 @@ def _wishes(kept: Sequence[KeptChange], attempts: _Attempts, limits: tuple[float
     weights = {change.number: 300 + 1000 / (1 + rank) for rank, change in enumerate(important[:_MAX_LABELS])}
     wishes, clipped = [], list[tuple[int, float, str]]()
     for experiment, value in attempts.kept:
-        number, text = experiment.number, experiment.proposal.hypothesis or f"#{experiment.number}"
+        place, text = attempts.place[experiment.number], experiment.proposal.hypothesis or f"#{experiment.number}"
         if not low <= value <= high:
             short = "baseline" if experiment.is_baseline else _short_forms(text)[0]
-            clipped.append((number, min(max(value, low), high), f"{value:.4g}  {short}"))
+            clipped.append((place, min(max(value, low), high), f"{value:.4g}  {short}"))
         elif experiment.is_baseline:
-            wishes.append(_Wish((f"baseline {value:.5g}",), (number, value), 2000))
-        elif number in weights:
-            wishes.append(_Wish(_short_forms(text), (number, value), weights[number]))
+            wishes.append(_Wish((f"baseline {value:.5g}",), (place, value), 2000))
+        elif experiment.number in weights:
+            wishes.append(_Wish(_short_forms(text), (place, value), weights[experiment.number]))
     if clipped:  # leaps beyond the edge come one after another: one block of lines names them all
         named = clipped if len(clipped) <= _MAX_CLIPPED else [clipped[0], *clipped[2 - _MAX_CLIPPED :]]
         lines = [line for *_, line in named]

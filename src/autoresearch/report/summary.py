@@ -211,7 +211,7 @@ def summarise(
         runs_per_hour_per_slot=answered / hours / len(slots) if hours and slots else None,
         slots=slots,
         cost_usd=math.fsum(costs) if costs else None,
-        best_so_far=tuple(_best_so_far(ordered, metric)),
+        best_so_far=tuple(_best_so_far(ordered, metric, alike)),
         attempts_per_keep=len(decided) / len(kept) if kept else None,
         researchers=_researcher_lines(ordered, kept),
     )
@@ -272,10 +272,10 @@ def _gain(candidate: Sample, incumbent: Sample, metric: Metric) -> float:
 def _kept_changes(ordered: Sequence[Experiment], metric: Metric, noise: float | None) -> list[KeptChange]:
     stepwise = gains(ordered, metric)
     kept = [e for e in ordered if e.verdict is Verdict.KEEP and e.score is not None and not e.is_baseline]
-    kept.sort(key=_decision_order)
+    kept.sort(key=decision_order)
     steps = [stepwise.get(e.number) for e in kept]
     total = math.fsum(step for step in steps if step is not None)
-    order = sorted((e for e in ordered if e.verdict is not None and not e.is_baseline), key=_decision_order)
+    order = sorted((e for e in ordered if e.verdict is not None and not e.is_baseline), key=decision_order)
     position = {e.number: index for index, e in enumerate(order, start=1)}
     changes, previous = [], 0
     for experiment, step in zip(kept, steps, strict=True):
@@ -399,10 +399,12 @@ def _reported(run: Run, key: str) -> float:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else 0.0
 
 
-def _best_so_far(ordered: Sequence[Experiment], metric: Metric) -> Iterable[tuple[int, float]]:
+def _best_so_far(
+    experiments: Sequence[Experiment], metric: Metric, alike: tuple[float, float] | None
+) -> Iterable[tuple[int, float]]:
     best: float | None = None
-    for experiment in ordered:
-        score = experiment.score
+    for experiment in sorted(experiments, key=decision_order):
+        score = alike[1] if alike and experiment.is_baseline else experiment.score
         if experiment.verdict is Verdict.KEEP and score is not None and (best is None or metric.gain(score, best) > 0):
             best = score
             yield experiment.number, score
@@ -423,7 +425,8 @@ def _researcher_lines(ordered: Sequence[Experiment], kept: Sequence[KeptChange])
     return tuple(sorted(lines, key=lambda r: (-r.gain, r.name)))
 
 
-def _decision_order(experiment: Experiment) -> tuple[float, int]:
+def decision_order(experiment: Experiment) -> tuple[float, int]:
+    """The order of verdicts, which is not that of numbers when several slots work side by side."""
     return experiment.decided_at or 0.0, experiment.number
 
 
