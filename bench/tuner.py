@@ -6,7 +6,18 @@ Each program has 12 to 17 constants in a real file, a hidden optimum near its de
 crash. Optimum and sensitivities are drawn afresh for every repeat, so nothing can be learnt by heart. The noise of one
 run is given as a share of a typical effect (one usual step of a constant of usual weight). All methods see the same
 spaces and follow the original's greedy rule: keep if better. Printed is the mean share, in percent, of the gain that
-the best reachable setting has over the defaults, with its standard error over repeats.
+the best reachable setting has over the defaults, after 15 experiments | after all, with its standard error.
+
+Measured with 30 repeats of 40 experiments (the design was tuned on other seeds than these):
+
+                            pretrain     classifier       boosting         kernel   mean
+    tuner             62 | 90 ± 1.1  62 | 93 ± 0.6  63 | 95 ± 0.7  50 | 86 ± 1.7     91
+    tuner without TPE 62 | 90 ± 1.1  63 | 93 ± 0.7  64 | 95 ± 0.7  50 | 86 ± 1.7     91
+    joint TPE          8 | 34 ± 4.2  13 | 41 ± 3.7  32 | 59 ± 2.9   4 | 22 ± 4.2     39
+    random steps      25 | 52 ± 3.4  33 | 64 ± 3.1  35 | 67 ± 3.7  31 | 60 ± 3.2     61
+
+The sampler's proposals measured nothing in so few runs; they stay for programs whose response is no bowl, of which
+this file has none. A bonus for following on after a keep, and steps longer than 1.5, measured nothing or less.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ A night holds a few dozen runs, each of them noisy. So the tuner spends every ru
 - each score updates a belief about every constant (`response.py`), so a gain is followed further the same way, a loss
   tries the other side, and a constant that does nothing is left alone;
 - changes that each nearly helped are tried together;
-- Optuna's TPE sampler, asked for the most telling constants only, adds proposals from elsewhere;
+- Optuna's TPE sampler, asked for the most telling constants only, adds proposals from elsewhere, for
+  responses that are no bowls;
 - what ran out of memory, diverged or crashed is not asked for again, and neither is anything that was tried before.
 
 The seed and the history alone decide, whoever made it, so a tuner can join a campaign late or follow one that ended.
