@@ -1,8 +1,8 @@
 """The way from runs to a verdict: replicates on request, stale winners, the judge's memory."""
 
-from autoresearch.campaign.review import MOST_ASKED
 from dataclasses import replace
 
+from autoresearch.campaign.review import MOST_ASKED
 from autoresearch.campaign.simulation import Physics, SimulatedWorkspace, World, simulate
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.verdict import Action, Decision, Verdict

@@ -8,8 +8,16 @@ from pathlib import Path
 
 LAB = Path(__file__).parents[2] / "src" / "autoresearch" / "labs" / "pretrain"
 
-TINY = {"DEPTH": 2, "MODEL_DIM": 32, "HEAD_DIM": 16, "TOTAL_BATCH_SIZE": 128, "DEVICE_BATCH_SIZE": 2,
-        "SHORT_WINDOW": 8, "GATE_CHANNELS": 8, "USE_BF16": False}
+TINY = {
+    "DEPTH": 2,
+    "MODEL_DIM": 32,
+    "HEAD_DIM": 16,
+    "TOTAL_BATCH_SIZE": 128,
+    "DEVICE_BATCH_SIZE": 2,
+    "SHORT_WINDOW": 8,
+    "GATE_CHANNELS": 8,
+    "USE_BF16": False,
+}
 
 
 def load_script(name, **known):
@@ -32,7 +40,7 @@ def load_script(name, **known):
 
 def words(seed, size):
     """Return about `size` bytes of made-up sentences: Zipf-like words, some of them multi-byte."""
-    import numpy as np  # noqa: PLC0415 (missing where the lab's own packages are: its tests are skipped there)
+    import numpy as np
 
     rng = np.random.default_rng(seed)
     vocabulary = ["".join(rng.choice(list("abcdeiorstné—🙂"), rng.integers(1, 7))) for _ in range(200)]
@@ -42,16 +50,32 @@ def words(seed, size):
 
 def plan(prepare, corpus, **changes):
     """Return the arguments of the tiny folder, with changes."""
-    values = {"dataset": str(corpus), "vocab_size": 300, "sequence_length": 32, "eval_tokens": 1024, "shards": 1,
-              "max_bytes": 0}
+    values = {
+        "dataset": str(corpus),
+        "vocab_size": 300,
+        "sequence_length": 32,
+        "eval_tokens": 1024,
+        "shards": 1,
+        "max_bytes": 0,
+    }
     return prepare.Plan(**values | changes)
 
 
 def run_script(name, *arguments, folder=LAB, **environment):
     """Run a script of the lab as a user would, on one thread, with nothing inherited but what Python needs."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORESEARCH_", "HF_", "XDG_"))}
-    defaults = {"AUTORESEARCH_THREADS": "1", "AUTORESEARCH_DEVICE": "cpu", "PYTHONDONTWRITEBYTECODE": "1",
-                "NO_PROXY": "127.0.0.1"}
-    return subprocess.run([sys.executable, str(folder / name), *map(str, arguments)], capture_output=True, text=True,
-                          timeout=120, check=False, cwd=folder,
-                          env=inherited | defaults | {k: str(v) for k, v in environment.items()})
+    defaults = {
+        "AUTORESEARCH_THREADS": "1",
+        "AUTORESEARCH_DEVICE": "cpu",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    return subprocess.run(
+        [sys.executable, str(folder / name), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=folder,
+        env=inherited | defaults | {k: str(v) for k, v in environment.items()},
+    )

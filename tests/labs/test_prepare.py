@@ -201,15 +201,18 @@ def test_document_separator_splits_plain_text(prepare, tmp_path):
     assert [d.strip() for d in prepare.read_documents(tmp_path / "t.txt") if d.strip()] == [b"one\ntwo", b"three"]
 
 
-@pytest.mark.parametrize(("make", "expected"), [
-    (lambda d: "nonesuch", "no dataset or path named 'nonesuch'"),
-    (lambda d: (d / "empty").mkdir() or d / "empty", "holds no .parquet"),
-    (lambda d: (d / "a.parquet").write_bytes(parquet(0)[:-100]) and d, "a.parquet is truncated or corrupt"),
-    (lambda d: (d / "a.parquet").write_bytes(parquet(0, column="body")) and d, "no column named 'text'"),
-    (lambda d: (d / "a.jsonl").write_text('{"text": "x"}\n{"txt": 1}\n') and d, "a.jsonl line 2"),
-    (lambda d: (d / "val.txt").write_text("x") and d, "only validation or test files"),
-    (lambda d: (d / "a.txt").write_text("short") and d, "too few to split"),
-])
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda d: "nonesuch", "no dataset or path named 'nonesuch'"),
+        (lambda d: (d / "empty").mkdir() or d / "empty", "holds no .parquet"),
+        (lambda d: (d / "a.parquet").write_bytes(parquet(0)[:-100]) and d, "a.parquet is truncated or corrupt"),
+        (lambda d: (d / "a.parquet").write_bytes(parquet(0, column="body")) and d, "no column named 'text'"),
+        (lambda d: (d / "a.jsonl").write_text('{"text": "x"}\n{"txt": 1}\n') and d, "a.jsonl line 2"),
+        (lambda d: (d / "val.txt").write_text("x") and d, "only validation or test files"),
+        (lambda d: (d / "a.txt").write_text("short") and d, "too few to split"),
+    ],
+)
 def test_bad_input_is_one_sentence(prepare, tmp_path, capsys, make, expected):
     """What a user can fix ends with exit code 2 and one line that names it, without a traceback or a folder left."""
     assert prepare.main(["--dataset", str(make(tmp_path)), "--data-dir", str(tmp_path / "out")]) == 2
@@ -227,20 +230,25 @@ def test_corruption_inside_a_parquet_file_is_named(prepare, tmp_path):
         list(prepare.read_documents(tmp_path / "a.parquet"))
 
 
-@pytest.mark.parametrize(("argument", "value"), [("--vocab-size", 100), ("--vocab-size", 70000),
-                                                 ("--sequence-length", 0), ("--max-bytes", -1)])
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("--vocab-size", 100), ("--vocab-size", 70000), ("--sequence-length", 0), ("--max-bytes", -1)],
+)
 def test_impossible_sizes_are_refused(prepare, tmp_path, capsys, argument, value):
     """A size that cannot work is refused with its range before any work."""
     assert prepare.main(["--data-dir", str(tmp_path / "out"), argument, str(value)]) == 2
     assert f"{argument} is {value}; choose a value from" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "damage", "expected"), [
-    ("val.bin", lambda b: bytes([b[0] ^ 1]) + b[1:], "has changed"),
-    ("train_00000.bin", lambda b: b[:-2], "wrong size"),
-    ("manifest.json", lambda b: b[:50], "not a readable manifest"),
-    ("manifest.json", lambda b: b.replace(b'"version": 1', b'"version": 0'), "version 0"),
-])
+@pytest.mark.parametrize(
+    ("name", "damage", "expected"),
+    [
+        ("val.bin", lambda b: bytes([b[0] ^ 1]) + b[1:], "has changed"),
+        ("train_00000.bin", lambda b: b[:-2], "wrong size"),
+        ("manifest.json", lambda b: b[:50], "not a readable manifest"),
+        ("manifest.json", lambda b: b.replace(b'"version": 1', b'"version": 0'), "version 0"),
+    ],
+)
 def test_damaged_folder_is_named_with_its_cure(prepare, corpus, tmp_path, name, damage, expected):
     """A damaged file is found at load and named, with the command that repairs it."""
     prepare.prepare(plan(prepare, corpus, max_bytes=20_000), tmp_path / "data")
@@ -272,7 +280,7 @@ def test_standard_library_is_the_default(prepare):
 def parquet(seed, column="text", padding=0):
     """Return a parquet file of a few dozen short documents, and at least `padding` bytes, as bytes."""
     pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
     noise = np.random.default_rng(seed).bytes(padding // 60 + 1)
@@ -342,9 +350,25 @@ class HubHandler(BaseHTTPRequestHandler):
 
 def prepare_from(hub, tmp_path, dataset="tinystories"):
     """Run prepare.py against a stand-in hub."""
-    return run_script("prepare.py", "--dataset", dataset, "--shards", 1, "--vocab-size", 300, "--sequence-length", 32,
-                      "--eval-tokens", 512, "--data-dir", tmp_path / dataset, HF_ENDPOINT=hub.endpoint,
-                      HF_HOME=tmp_path / "hub", HF_HUB_DISABLE_XET=1, HF_HUB_DISABLE_TELEMETRY=1)
+    return run_script(
+        "prepare.py",
+        "--dataset",
+        dataset,
+        "--shards",
+        1,
+        "--vocab-size",
+        300,
+        "--sequence-length",
+        32,
+        "--eval-tokens",
+        512,
+        "--data-dir",
+        tmp_path / dataset,
+        HF_ENDPOINT=hub.endpoint,
+        HF_HOME=tmp_path / "hub",
+        HF_HUB_DISABLE_XET=1,
+        HF_HUB_DISABLE_TELEMETRY=1,
+    )
 
 
 def test_hub_download_resumes_and_is_kept(prepare, tmp_path):
@@ -476,9 +500,16 @@ def test_too_large_a_step_is_refused(prepare, data_dir):
         prepare.load(data_dir).make_loader(10**6, runtime_of(prepare))
 
 
-@pytest.mark.parametrize(("name", "value"), [("AUTORESEARCH_SEED", "x"), ("AUTORESEARCH_BUDGET_SECONDS", "-1"),
-                                             ("AUTORESEARCH_BUDGET_CLOCK", "sun"), ("AUTORESEARCH_DEVICE", "abacus"),
-                                             ("AUTORESEARCH_EVAL_SPLIT", "train")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AUTORESEARCH_SEED", "x"),
+        ("AUTORESEARCH_BUDGET_SECONDS", "-1"),
+        ("AUTORESEARCH_BUDGET_CLOCK", "sun"),
+        ("AUTORESEARCH_DEVICE", "abacus"),
+        ("AUTORESEARCH_EVAL_SPLIT", "train"),
+    ],
+)
 def test_unusable_environment_is_named(prepare, monkeypatch, name, value):
     """A variable with a value that cannot be used is named in one sentence."""
     monkeypatch.setenv(name, value)

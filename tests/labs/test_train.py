@@ -190,13 +190,16 @@ def test_constants_are_literals_the_tuner_can_rewrite():
     assert all(isinstance(value, bool | int | float | str) for value in found.values())
 
 
-@pytest.mark.parametrize(("name", "value", "message"), [
-    ("MODEL_DIM", 40, "MODEL_DIM 40 must be a multiple of HEAD_DIM 16"),
-    ("TOTAL_BATCH_SIZE", 100, "TOTAL_BATCH_SIZE 100 must be a multiple of the row length 32"),
-    ("DEVICE_BATCH_SIZE", 3, "must be a multiple of DEVICE_BATCH_SIZE 3"),
-    ("WINDOW_PATTERN", "LX", "WINDOW_PATTERN 'LX' may hold L and S"),
-    ("DEPTH", 0, "DEPTH 0 must be at least 1"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MODEL_DIM", 40, "MODEL_DIM 40 must be a multiple of HEAD_DIM 16"),
+        ("TOTAL_BATCH_SIZE", 100, "TOTAL_BATCH_SIZE 100 must be a multiple of the row length 32"),
+        ("DEVICE_BATCH_SIZE", 3, "must be a multiple of DEVICE_BATCH_SIZE 3"),
+        ("WINDOW_PATTERN", "LX", "WINDOW_PATTERN 'LX' may hold L and S"),
+        ("DEPTH", 0, "DEPTH 0 must be at least 1"),
+    ],
+)
 def test_constants_that_do_not_fit_are_named(train, prepare, data_dir, name, value, message):
     """Constants that cannot work together are named in one sentence before anything is built."""
     setattr(train, name, value)
@@ -220,16 +223,34 @@ def lab_copy(folder, **changes):
     return folder
 
 
-SUMMARY = ["val_bpb", "training_seconds", "total_seconds", "peak_vram_mb", "mfu_percent", "total_tokens_M",
-           "num_steps", "num_params_M", "depth", "eval_seconds", "startup_seconds", "epochs"]
+SUMMARY = [
+    "val_bpb",
+    "training_seconds",
+    "total_seconds",
+    "peak_vram_mb",
+    "mfu_percent",
+    "total_tokens_M",
+    "num_steps",
+    "num_params_M",
+    "depth",
+    "eval_seconds",
+    "startup_seconds",
+    "epochs",
+]
 
 
 def test_a_run_reports_in_print_and_in_files(data_dir, tmp_path):
     """A run ends with the summary block, and the same numbers are in metrics.json beside config and per-row nats."""
     out = tmp_path / "run"
-    result = run_script("train.py", folder=lab_copy(tmp_path), AUTORESEARCH_DATA_DIR=data_dir,
-                        AUTORESEARCH_RUN_DIR=out, AUTORESEARCH_BUDGET_SECONDS="0.5", AUTORESEARCH_SEED="7",
-                        AUTORESEARCH_BUDGET_CLOCK="cpu")
+    result = run_script(
+        "train.py",
+        folder=lab_copy(tmp_path),
+        AUTORESEARCH_DATA_DIR=data_dir,
+        AUTORESEARCH_RUN_DIR=out,
+        AUTORESEARCH_BUDGET_SECONDS="0.5",
+        AUTORESEARCH_SEED="7",
+        AUTORESEARCH_BUDGET_CLOCK="cpu",
+    )
     assert result.returncode == 0, result.stderr
     progress, block = result.stdout.split("---\n")
     assert re.search(r"(?m)^step \d+ \| [\d.]+% \| loss [\d.]+ \| [\d.]+k tok/s \| \d+ s left$", progress)
@@ -247,8 +268,15 @@ def test_one_seed_one_result(train, prepare, data_dir, monkeypatch, tmp_path):
     """Two runs of the same seed and number of steps score the same to the last bit; another seed does not."""
     scores = []
     for i, seed in enumerate((3, 3, 4)):
-        settings = {"DATA_DIR": data_dir, "RUN_DIR": tmp_path / str(i), "BUDGET_SECONDS": 1e6, "MAX_STEPS": 6,
-                    "SEED": seed, "DEVICE": "cpu", "THREADS": 1}
+        settings = {
+            "DATA_DIR": data_dir,
+            "RUN_DIR": tmp_path / str(i),
+            "BUDGET_SECONDS": 1e6,
+            "MAX_STEPS": 6,
+            "SEED": seed,
+            "DEVICE": "cpu",
+            "THREADS": 1,
+        }
         for name, value in settings.items():
             monkeypatch.setenv(f"AUTORESEARCH_{name}", str(value))
         train.main()
@@ -269,8 +297,13 @@ def test_training_learns(train, prepare, data_dir):
 
 def test_divergence_ends_the_run_at_once(data_dir, tmp_path):
     """A loss that is not finite is one line that says where, and exit code 1, with no metrics left behind."""
-    result = run_script("train.py", folder=lab_copy(tmp_path, EMBEDDING_INIT=float("1e38")), AUTORESEARCH_MAX_STEPS=5,
-                        AUTORESEARCH_DATA_DIR=data_dir, AUTORESEARCH_RUN_DIR=tmp_path / "run")
+    result = run_script(
+        "train.py",
+        folder=lab_copy(tmp_path, EMBEDDING_INIT=float("1e38")),
+        AUTORESEARCH_MAX_STEPS=5,
+        AUTORESEARCH_DATA_DIR=data_dir,
+        AUTORESEARCH_RUN_DIR=tmp_path / "run",
+    )
     assert result.returncode == 1
     assert re.search(r"(?m)^FAIL: loss is (nan|inf) at step \d$", result.stdout)
     assert not (tmp_path / "run" / "metrics.json").exists()

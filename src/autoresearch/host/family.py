@@ -30,7 +30,7 @@ def adopt_orphans() -> None:
     """
     if not LINUX:
         return
-    import ctypes  # noqa: PLC0415 - only where prctl exists
+    import ctypes
 
     set_child_subreaper = 36
     if ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) != 0:
@@ -136,7 +136,7 @@ def _linux_descendants() -> set[int]:
 
 
 def _portable_descendants() -> set[int]:
-    import psutil  # noqa: PLC0415 - see end_strays
+    import psutil
 
     found = set()
     for child in psutil.Process().children(recursive=True):
@@ -150,7 +150,7 @@ def _portable_descendants() -> set[int]:
 
 def _marked(marker: str) -> Iterator[Any]:
     """The living processes that carry the marker, as psutil sees them; the dead have no environment any more."""
-    import psutil  # noqa: PLC0415 - see end_strays
+    import psutil
 
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -159,7 +159,7 @@ def _marked(marker: str) -> Iterator[Any]:
 
 
 def _portable_identity(pid: int) -> str | None:
-    import psutil  # noqa: PLC0415 - see end_strays
+    import psutil
 
     try:
         process = psutil.Process(pid)

@@ -113,7 +113,7 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: The file cannot be read.
     """
-    import hashlib  # noqa: PLC0415 - a run without protected files does not pay for it
+    import hashlib
 
     digest = hashlib.sha256()
     with path.open("rb") as stream:

@@ -138,7 +138,7 @@ def _cpu_quota() -> float | None:
 def _nvidia_gpus() -> tuple[tuple[Gpu, ...], str | None]:
     """The GPUs that this process may use, in the order of their index; none without a driver."""
     try:
-        import pynvml  # noqa: PLC0415 - absent on some systems, and useless without a driver
+        import pynvml
 
         pynvml.nvmlInit()
     except Exception:  # a broken driver is the same as none here

@@ -82,7 +82,7 @@ class Pipe:
         self._write = write
         self._open = True
         if sys.platform == "win32":
-            import threading  # noqa: PLC0415 - pipes cannot be polled there
+            import threading
 
             self._reader = threading.Thread(target=self._drain_blocking, daemon=True)
             self._reader.start()

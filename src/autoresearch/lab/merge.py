@@ -2,8 +2,8 @@
 
 `git merge-tree` would need git 2.40 for a chosen base, and stops where two people turned neighbouring knobs, which is
 what tuning does all night. So trees are merged here, by content, and lines by `git merge-file`; where lines conflict
-but the change only sets constants, those constants are set in the newer file: "X is 3" means the same on any parent, and
-the moved change is measured again before anything is kept.
+but the change only sets constants, those constants are set in the newer file: "X is 3" means the same on any parent,
+and the moved change is measured again before anything is kept.
 """
 
 from __future__ import annotations

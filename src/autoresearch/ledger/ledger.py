@@ -152,7 +152,8 @@ class Ledger:
         """Record a finished campaign that was read from elsewhere, whole or not at all."""
         with self._transaction() as connection:
             if connection.execute(sa.select(CAMPAIGN.c.name).where(CAMPAIGN.c.name == campaign.name)).first():
-                raise LedgerError(f"{self._place} holds a campaign {campaign.name!r} already: import under another name")
+                taken = f"{self._place} holds a campaign {campaign.name!r} already"
+                raise LedgerError(f"{taken}: import under another name")
             campaign = self._insert_campaign(connection, campaign)
             for experiment in experiments:
                 connection.execute(_INSERT_EXPERIMENT, _experiment_row(experiment))

@@ -175,19 +175,30 @@ def open_source(dataset: str, shards: int) -> Source:
         return stdlib_source()
     if dataset == "climbmix":
         numbers = range(min(shards, CLIMBMIX_LAST_SHARD - 1))
-        return hub_source("climbmix", CLIMBMIX_REPO, {
-            "train": [f"shard_{n:05d}.parquet" for n in numbers],
-            "val": [f"shard_{CLIMBMIX_LAST_SHARD:05d}.parquet"],
-            "test": [f"shard_{CLIMBMIX_LAST_SHARD - 1:05d}.parquet"],
-        })
+        return hub_source(
+            "climbmix",
+            CLIMBMIX_REPO,
+            {
+                "train": [f"shard_{n:05d}.parquet" for n in numbers],
+                "val": [f"shard_{CLIMBMIX_LAST_SHARD:05d}.parquet"],
+                "test": [f"shard_{CLIMBMIX_LAST_SHARD - 1:05d}.parquet"],
+            },
+        )
     if dataset == "tinystories":
-        return hub_source("tinystories", TINYSTORIES_REPO, {
-            "train": list(TINYSTORIES_TRAIN[:shards]), "val": [TINYSTORIES_VALIDATION],
-        })
+        return hub_source(
+            "tinystories",
+            TINYSTORIES_REPO,
+            {
+                "train": list(TINYSTORIES_TRAIN[:shards]),
+                "val": [TINYSTORIES_VALIDATION],
+            },
+        )
     path = Path(dataset).expanduser()
     if not path.exists():
-        raise DataError(f"there is no dataset or path named '{dataset}'; "
-                        "use stdlib, climbmix, tinystories, or an existing file or folder")
+        raise DataError(
+            f"there is no dataset or path named '{dataset}'; "
+            "use stdlib, climbmix, tinystories, or an existing file or folder"
+        )
     return folder_source(path)
 
 
@@ -308,8 +319,10 @@ def read_documents(path: Path, whole_file: bool = False) -> Iterator[bytes]:
                     # surrogatepass: JSON may spell half of a surrogate pair, which is then kept as raw bytes
                     yield text.encode("utf-8", "surrogatepass")
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise DataError(f"{path} line {number} is not a JSON object with a string under 'text'; "
-                                    "correct or delete that line") from error
+                    raise DataError(
+                        f"{path} line {number} is not a JSON object with a string under 'text'; "
+                        "correct or delete that line"
+                    ) from error
     else:
         yield from read_plain_text(path)
 
@@ -461,8 +474,9 @@ def num_cores() -> int:
 # Packing
 
 
-def pack_rows(documents: Iterable[list[int]], row_length: int, bos_id: int, buffer_size: int = 2048
-              ) -> Iterator[list[int]]:
+def pack_rows(
+    documents: Iterable[list[int]], row_length: int, bos_id: int, buffer_size: int = 2048
+) -> Iterator[list[int]]:
     """Pack documents into full rows that each start with BOS, losing no token.
 
     Each document becomes one or more pieces of BOS + at most row_length - 1 tokens. From a buffer of pieces, each row
@@ -570,8 +584,10 @@ def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any
             raise DataError(f"{error} [add --force to replace it]") from error
         differences = [k for k, v in identity.items() if manifest["identity"].get(k) != v]
         if differences:
-            raise DataError(f"{data_dir} was prepared with another {', '.join(differences)}; "
-                            "choose another --data-dir, or add --force to replace it")
+            raise DataError(
+                f"{data_dir} was prepared with another {', '.join(differences)}; "
+                "choose another --data-dir, or add --force to replace it"
+            )
         say(f"{data_dir} is already prepared with these arguments: nothing to do")
         return manifest
     for abandoned in data_dir.parent.glob(f".{data_dir.name}.partial-*"):
@@ -631,8 +647,10 @@ def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path)
         where = directory / "sealed" if split == "test" else directory
         splits[split] = write_split(documents(split), tokenizer, plan.sequence_length + 1, where, split, limit)
         if not splits[split]["documents"]:
-            raise DataError(f"'{plan.dataset}' left no documents for the {split} split; give more text"
-                            + ("" if split == "train" else f", or a file named {split}*"))
+            raise DataError(
+                f"'{plan.dataset}' left no documents for the {split} split; give more text"
+                + ("" if split == "train" else f", or a file named {split}*")
+            )
     files = {
         file.relative_to(directory).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
         for file in sorted(directory.rglob("*"))
@@ -653,14 +671,17 @@ def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path)
     text = json.dumps(manifest, indent=1)
     write_atomically(directory / "manifest.json", lambda file: file.write(text.encode()))
     train = splits["train"]
-    say(f"prepared {source.name}: {train['bytes'] / 1e6:.1f} MB, {train['tokens'] / 1e6:.2f} M training tokens "
+    say(
+        f"prepared {source.name}: {train['bytes'] / 1e6:.1f} MB, {train['tokens'] / 1e6:.2f} M training tokens "
         f"({train['bytes'] / train['tokens']:.2f} bytes each), {eval_rows} evaluation rows of {plan.sequence_length}, "
-        f"{time.monotonic() - started:.1f} s")
+        f"{time.monotonic() - started:.1f} s"
+    )
     return manifest
 
 
-def write_split(documents: Iterable[bytes], tokenizer: Tokenizer, row_length: int, directory: Path, split: str,
-                max_bytes: int) -> dict[str, Any]:
+def write_split(
+    documents: Iterable[bytes], tokenizer: Tokenizer, row_length: int, directory: Path, split: str, max_bytes: int
+) -> dict[str, Any]:
     """Tokenise, pack and write one split as uint16 rows. Returns its figures for the manifest."""
     figures = {"documents": 0, "bytes": 0, "tokens": 0}
     next_report = time.monotonic() + 5
@@ -710,8 +731,12 @@ def write_split(documents: Iterable[bytes], tokenizer: Tokenizer, row_length: in
         flush()
     slots = max(1, rows * row_length)
     prefix = "sealed/" if split == "test" else ""
-    return {**figures, "rows": rows, "files": [prefix + name for name in names],
-            "bos_fraction": round(1 - figures["tokens"] / slots, 5)}
+    return {
+        **figures,
+        "rows": rows,
+        "files": [prefix + name for name in names],
+        "bos_fraction": round(1 - figures["tokens"] / slots, 5),
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -771,8 +796,15 @@ class Runtime:
         """
         import torch
 
-        available = [d for d, ok in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()),
-                                     ("cpu", True)) if ok]
+        available = [
+            d
+            for d, ok in (
+                ("cuda", torch.cuda.is_available()),
+                ("mps", torch.backends.mps.is_available()),
+                ("cpu", True),
+            )
+            if ok
+        ]
         device = os.environ.get("AUTORESEARCH_DEVICE") or available[0]
         if device not in available:
             raise DataError(f"AUTORESEARCH_DEVICE is '{device}'; this machine has {', '.join(available)}")
@@ -859,8 +891,10 @@ class Loader:
     def __init__(self, data: PreparedData, rows_per_step: int, runtime: Runtime, clock: BudgetClock) -> None:
         """Use `PreparedData.make_loader`."""
         if not 1 <= rows_per_step <= data.num_train_rows:
-            raise DataError(f"a step of {rows_per_step} rows does not fit the {data.num_train_rows} training rows; "
-                            "lower the batch size or prepare more data")
+            raise DataError(
+                f"a step of {rows_per_step} rows does not fit the {data.num_train_rows} training rows; "
+                "lower the batch size or prepare more data"
+            )
         self.steps = 0
         """Batches handed out so far."""
         self.seconds = 0.0
@@ -986,8 +1020,10 @@ class PreparedData:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is not a readable manifest; {cure} and --force") from error
         if version != FORMAT_VERSION:
-            raise DataError(f"{directory} was prepared by version {version} of the format, this is {FORMAT_VERSION}; "
-                            f"{cure} and --force")
+            raise DataError(
+                f"{directory} was prepared by version {version} of the format, this is {FORMAT_VERSION}; "
+                f"{cure} and --force"
+            )
         for name, expected in manifest["files"].items():
             file = directory / name
             if name.startswith("sealed/"):
@@ -1104,8 +1140,9 @@ class PreparedData:
                     part = np.concatenate([part, np.repeat(part[-1:], rows_per_batch - count, axis=0)])
                 batch = torch.from_numpy(part.astype(np.int64))
                 targets = batch[:, 1:].contiguous()
-                loss = model(batch[:, :-1].contiguous().to(runtime.device), targets.to(runtime.device),
-                             reduction="none")
+                loss = model(
+                    batch[:, :-1].contiguous().to(runtime.device), targets.to(runtime.device), reduction="none"
+                )
                 nats = loss.float().reshape(targets.shape).cpu().double()
                 target_bytes = worth[targets]
                 row_nats[start : start + count] = (nats * (target_bytes > 0)).sum(1)[:count].numpy()
@@ -1116,14 +1153,22 @@ class PreparedData:
             bpb = math.nan
         if runtime.run_dir:
             runtime.run_dir.mkdir(parents=True, exist_ok=True)
-            write_atomically(runtime.run_dir / "eval_rows.npz",
-                             lambda file: np.savez(file, row=numbers, nats=row_nats, bytes=row_bytes))
-            runtime.write_json("evaluation.json", {
-                "bpb": bpb if math.isfinite(bpb) else None, "split": runtime.eval_split, "rows": len(rows),
-                "bytes": int(row_bytes.sum()), "dataset": self.manifest["dataset"],
-                "sha256": self.manifest["files"][self.manifest["splits"][runtime.eval_split]["files"][0]]["sha256"],
-                "seconds": time.perf_counter() - started,
-            })
+            write_atomically(
+                runtime.run_dir / "eval_rows.npz",
+                lambda file: np.savez(file, row=numbers, nats=row_nats, bytes=row_bytes),
+            )
+            runtime.write_json(
+                "evaluation.json",
+                {
+                    "bpb": bpb if math.isfinite(bpb) else None,
+                    "split": runtime.eval_split,
+                    "rows": len(rows),
+                    "bytes": int(row_bytes.sum()),
+                    "dataset": self.manifest["dataset"],
+                    "sha256": self.manifest["files"][self.manifest["splits"][runtime.eval_split]["files"][0]]["sha256"],
+                    "seconds": time.perf_counter() - started,
+                },
+            )
         return bpb
 
 

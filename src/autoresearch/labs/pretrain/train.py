@@ -458,8 +458,11 @@ def train(model: nn.Module, optimiser: MuonAdamW, loader: prepare.Loader, runtim
         if loader.progress >= next_line:
             next_line = loader.progress + 0.02
             speed = loader.steps * inputs.numel() / max(loader.seconds, 1e-9)
-            print(f"step {step} | {loader.progress:.1%} | loss {smooth / (1 - 0.9**step):.3f} | "
-                  f"{speed / 1000:.1f}k tok/s | {runtime.budget_seconds - loader.seconds:.0f} s left", flush=True)
+            print(
+                f"step {step} | {loader.progress:.1%} | loss {smooth / (1 - 0.9**step):.3f} | "
+                f"{speed / 1000:.1f}k tok/s | {runtime.budget_seconds - loader.seconds:.0f} s left",
+                flush=True,
+            )
     for i, loss in enumerate(waiting):
         stop_if_diverged(float(loss), loader.steps - len(waiting) + 1 + i)
 
@@ -479,13 +482,26 @@ def main() -> None:
     optimiser = MuonAdamW(raw)
     loader = data.make_loader(rows_per_step, runtime)
     num_params = sum(p.numel() for p in raw.parameters())
-    runtime.write_json("config.json", constants() | {
-        "num_params": num_params, "device": device, "bf16": raw.bf16, "compiled": compiled, "seed": runtime.seed,
-        "threads": runtime.threads, "budget_seconds": runtime.budget_seconds, "budget_clock": runtime.budget_clock,
-        "dataset": data.manifest["dataset"], "vocab_size": data.vocab_size, "sequence_length": data.sequence_length,
-    })
-    print(f"{num_params / 1e6:.2f} M parameters on {device}, {rows_per_step} rows a step, seed {runtime.seed}",
-          flush=True)
+    runtime.write_json(
+        "config.json",
+        constants()
+        | {
+            "num_params": num_params,
+            "device": device,
+            "bf16": raw.bf16,
+            "compiled": compiled,
+            "seed": runtime.seed,
+            "threads": runtime.threads,
+            "budget_seconds": runtime.budget_seconds,
+            "budget_clock": runtime.budget_clock,
+            "dataset": data.manifest["dataset"],
+            "vocab_size": data.vocab_size,
+            "sequence_length": data.sequence_length,
+        },
+    )
+    print(
+        f"{num_params / 1e6:.2f} M parameters on {device}, {rows_per_step} rows a step, seed {runtime.seed}", flush=True
+    )
     warm_up(model, raw, optimiser, loader)
     gc.collect()
     gc.freeze()  # nothing built so far is garbage: spare the collector from walking it during training
