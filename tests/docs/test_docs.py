@@ -80,7 +80,7 @@ def home(tmp_path, monkeypatch):
 
 def shell(command: str, cwd: Path) -> str:
     """Run one line as a person would, and return what it printed."""
-    done = subprocess.run(["sh", "-ec", command], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(["sh", "-ec", command], cwd=cwd, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
