@@ -154,7 +154,7 @@ class Tally:
     kills: int = 0
     resumes: int = 0
     audits: int = 0
-    victims: Counter[str] = field(default_factory=Counter)
+    victims: dict[str, int] = field(default_factory=dict)
     experiments: int = 0
     kept: int = 0
     runs: int = 0
@@ -228,7 +228,7 @@ class Victim:
             supervisors = self._supervisors()
             for one in self._rng.sample(supervisors, min(1, len(supervisors))):
                 kill(one)
-                self.tally.victims[kind] += 1
+                self._count(kind)
             self._sleep(process, self._rng.uniform(0.2, 0.8))
             kind = "loop"
         self._kill(process, kind)
@@ -255,7 +255,10 @@ class Victim:
         process.kill()
         process.wait()
         self.tally.kills += 1
-        self.tally.victims[kind] += 1
+        self._count(kind)
+
+    def _count(self, kind: str) -> None:
+        self.tally.victims[kind] = self.tally.victims.get(kind, 0) + 1
 
     def _marked(self) -> Iterator[psutil.Process]:
         """Every process of this lab's runs and researchers."""
@@ -349,7 +352,7 @@ def print_table(tallies: list[Tally]) -> None:
     print("  spread  " + "  ".join(f"{value:>11.0f}" for value in spreads) + f"  {max(bad) - min(bad):>14.0f}")
     totals = [sum(column) for column in columns]
     print("     all  " + f"{'':>11}  " + "  ".join(f"{value:>11.0f}" for value in totals[1:]) + f"  {sum(bad):>14}")
-    victims = sum((tally.victims for tally in tallies), Counter[str]())
+    victims = sum((Counter(tally.victims) for tally in tallies), Counter[str]())
     print("killed: " + ", ".join(f"{count} × {who}" for who, count in victims.most_common()))
 
 
