@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toylab import TRAIN, Lab, MakeLab
+
+from tests.cli.toylab import TRAIN, Lab, MakeLab
 
 
 @pytest.fixture(scope="session")

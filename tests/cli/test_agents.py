@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from toylab import AGENT, MakeLab, processes_below
+
+from tests.cli.toylab import AGENT, MakeLab, processes_below
 
 EDIT = """\
 import pathlib, os, json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toylab import Lab, MakeLab
+from tests.cli.toylab import Lab, MakeLab
 
 
 def test_baseline_that_crashes_and_is_mended(make_lab: MakeLab) -> None:

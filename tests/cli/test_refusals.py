@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from toylab import Lab, MakeLab, wait_until
+
+from tests.cli.toylab import Lab, MakeLab, wait_until
 
 RUN = ("run", "--experiments", "1")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
-from toylab import Lab, MakeLab, processes_below
+
+from tests.cli.toylab import Lab, MakeLab, processes_below
 
 DAEMON = """\
 import os, time

@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from toylab import AGENT, Lab, MakeLab, processes_below, wait_until
+
+from tests.cli.toylab import AGENT, Lab, MakeLab, processes_below, wait_until
 
 SLEEPY = """\
 import os, pathlib, time

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Repository
 
 from autoresearch.errors import LabError
 from autoresearch.lab.config import LabConfig, check_lab, dirty_paths, parse_config
+from tests.lab.conftest import Repository
 
 
 def config(**lab: Any) -> LabConfig:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Repository
 
 from autoresearch.errors import LabError
 from autoresearch.lab.git import Edit, Git
+from tests.lab.conftest import Repository
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ REWRITTEN = Change("c", ("train.py",), 5, 1, {"DEPTH": 6, "WIDTH": 8}, ("DEPTH",
     [
         (Kind.TUNE, ("DEPTH",), TUNED, ""),
         (Kind.TUNE, (), TUNED, ""),
+        (Kind.TUNE, ("parts/train.py:DEPTH",), TUNED, ""),
         (Kind.OTHER, ("train.py",), TUNED, ""),
         (Kind.OTHER, ("forward", "DEPTH"), REWRITTEN, ""),
         (Kind.TUNE, ("DEPTH",), REWRITTEN, "declared as tune, but more than constants changed"),

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Repository
 
 from autoresearch.domain.constants import find_constants
 from autoresearch.errors import LabError
 from autoresearch.lab.adopt import adopt
 from autoresearch.lab.config import check_lab, dirty_paths, load_config
 from autoresearch.lab.template import SIZES, init_lab
+from tests.lab.conftest import Repository
 
 GPU: dict[str, Any] = {"gpus": [{"memory_bytes": 80 << 30}], "physical_cores": 16}
 CPU: dict[str, Any] = {"gpus": [], "physical_cores": 6, "cores": [0, 1, 2, 3], "cpu_quota": 2.5}

@@ -8,11 +8,11 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from conftest import TRAIN, Repository
 
 from autoresearch.errors import LabError
 from autoresearch.lab.protocol import Change, Refusal, Workspace
 from autoresearch.lab.workspace import GitWorkspace
+from tests.lab.conftest import TRAIN, Repository
 
 
 def propose(workspace: GitWorkspace, number: int, edit: dict[str, str], parent: str | None = None) -> Change | Refusal:

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TRAIN, Repository
 
 from autoresearch.lab.protocol import Change
 from autoresearch.lab.worktree import Worktrees
+from tests.lab.conftest import TRAIN, Repository
 
 
 class Killed(BaseException):

@@ -1,7 +1,8 @@
 """Fixtures of the pretraining lab: its files are loaded by path, as a lab is a folder of scripts and not a package."""
 
 import pytest
-from pretrain_lab import TINY, load_script, plan, words
+
+from tests.labs.pretrain_lab import TINY, load_script, plan, words
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pretrain_lab import plan, run_script, words
+
+from tests.labs.pretrain_lab import plan, run_script, words
 
 np = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")

@@ -7,7 +7,8 @@ import re
 import shutil
 
 import pytest
-from pretrain_lab import LAB, TINY, run_script
+
+from tests.labs.pretrain_lab import LAB, TINY, run_script
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("rustbpe")

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from nights import build
 
 from autoresearch.ledger import results_tsv
+from tests.report.nights import build
 
 DATA = Path(__file__).parent / "data"
 

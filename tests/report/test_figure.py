@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from nights import build
 
 from autoresearch.domain.metric import Direction, Metric
 from autoresearch.report.figure import draw_progress, progress_figure
 from autoresearch.report.summary import summarise
+from tests.report.nights import build
 
 METRIC = Metric("val_bpb")
 

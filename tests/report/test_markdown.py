@@ -5,11 +5,11 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nights import build
 
 from autoresearch.domain.metric import Metric
 from autoresearch.report.markdown import Context, escape, render, write_report
 from autoresearch.report.summary import summarise
+from tests.report.nights import build
 
 METRIC = Metric("val_bpb")
 CONTEXT = Context(

@@ -6,11 +6,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nights import build
 
 from autoresearch.domain.metric import Direction, Metric
 from autoresearch.domain.verdict import Sample
 from autoresearch.report.summary import REFUSED, failure_of, pooled_noise, summarise
+from tests.report.nights import build
 
 METRIC = Metric("val_bpb")
 

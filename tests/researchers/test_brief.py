@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from conftest import MakeBrief, MakeExperiment
-
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.run import Outcome
 from autoresearch.domain.verdict import Verdict
 from autoresearch.researchers.brief import PROPOSAL_SCHEMA, brief_record, render_json, render_markdown
+from tests.researchers.conftest import MakeBrief, MakeExperiment
 
 
 def test_json_holds_every_fact(brief: MakeBrief, settled: MakeExperiment) -> None:

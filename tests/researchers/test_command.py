@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import MakeBrief
 
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.researchers.command import CommandResearcher
 from autoresearch.researchers.protocol import NoProposal
+from tests.researchers.conftest import MakeBrief
 
 MakeAgent = Callable[..., CommandResearcher]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from conftest import START, MakeExperiment
 
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.run import Outcome
 from autoresearch.domain.verdict import Verdict
 from autoresearch.researchers.memory import Memory
+from tests.researchers.conftest import START, MakeExperiment
 
 
 def test_only_what_is_new_is_read(settled: MakeExperiment) -> None:
@@ -29,6 +31,18 @@ def test_programs_that_differ_in_constants_share_a_group(settled: MakeExperiment
         settled(3, 0.7, parent="c2", DEPTH=10),
     ])  # fmt: skip
     assert [row.group for row in memory.measured] == ["c0", "c0", "c2", "c2"]
+
+
+def test_scores_are_compared_under_the_seed_that_all_share(settled: MakeExperiment) -> None:
+    """The baseline's further seeds do not make every other program look better or worse."""
+    baseline = settled(0, 1.0)
+    [first] = baseline.runs
+    second = replace(first, request=replace(first.request, ordinal=1, seed=2), result=replace(first.result, metric=3.0))
+    memory = Memory()
+
+    memory.read([replace(baseline, runs=(first, second)), settled(1, 1.1, DEPTH=9)])
+
+    assert [(row.score, row.num_runs) for row in memory.measured] == [(1.0, 1), (1.1, 1)]
 
 
 def test_the_same_program_is_known_as_tried(settled: MakeExperiment) -> None:

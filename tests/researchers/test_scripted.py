@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MakeBrief
 
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.researchers.protocol import NoProposal
 from autoresearch.testing.researchers import ScriptedResearcher, set_constants
+from tests.researchers.conftest import MakeBrief
 
 
 def test_entries_are_played_in_order(brief: MakeBrief) -> None:

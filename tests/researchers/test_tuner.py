@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from conftest import SOURCE, START, MakeBrief, MakeExperiment
 
 from autoresearch.domain.constants import changed_constants, find_constants
 from autoresearch.domain.experiment import Experiment, Stage
@@ -19,6 +18,7 @@ from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import UserError
 from autoresearch.researchers.protocol import Brief, NoProposal
 from autoresearch.researchers.tuner import Tuner
+from tests.researchers.conftest import SOURCE, START, MakeBrief, MakeExperiment
 
 
 def constants(brief: Brief) -> dict[str, object]:

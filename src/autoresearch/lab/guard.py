@@ -119,7 +119,9 @@ def plan_drift(proposal: Proposal, change: Change) -> str:
     drift = []
     if proposal.kind is Kind.TUNE and not change.is_constants_only:
         drift.append("declared as tune, but more than constants changed")
-    declared = {name.strip().rsplit("/", 1)[-1] for name in proposal.touches if name.strip()}
+    # The tuner writes `parts/model.py:LR` where several files have an LR.
+    touched = [part for name in proposal.touches for part in (name, name.rsplit(":", 1)[-1])]
+    declared = {name.strip().rsplit("/", 1)[-1] for name in touched if name.strip()}
     if declared:
         changed = set(change.changed_constants)
         extra = [name for name in change.changed_constants if name.rsplit(":", 1)[-1] not in declared]

@@ -13,7 +13,7 @@ from autoresearch.domain.constants import ConstantValue
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.run import Outcome
-from autoresearch.domain.verdict import Verdict
+from autoresearch.domain.verdict import Sample, Verdict
 
 Constants = Mapping[str, ConstantValue]
 
@@ -58,6 +58,7 @@ class Memory:
         self._tried: set[tuple[str, frozenset[tuple[str, ConstantValue]]]] = set()
         self._crashed: set[frozenset[tuple[str, ConstantValue]]] = set()
         self._num_read = 0
+        self._seed: int | None = None
         self._last: tuple[str, int] | None = None
 
     def is_continued_by(self, history: Sequence[Experiment]) -> bool:
@@ -78,6 +79,17 @@ class Memory:
             self._num_read = len(history)
             self._last = (history[-1].campaign, history[-1].number)
         return len(history) - first
+
+    def comparable(self, experiment: Experiment) -> Sample:
+        """The values under the seed that everything is first run with, where there are any.
+
+        The baseline has further runs under other seeds, and its mean over them would make that one seed's luck look
+        like a gain, or a loss, of every other program.
+        """
+        if experiment.sample.seeds and self._seed is None:
+            self._seed = experiment.sample.seeds[0]
+        alike = experiment.sample.under([] if self._seed is None else [self._seed])
+        return alike if alike.count else experiment.sample
 
     def group_of(self, commit: str) -> str:
         """The group of a parent; an unknown commit begins one of its own."""
@@ -112,9 +124,8 @@ class Memory:
         if experiment.verdict is Verdict.KEEP or experiment.is_baseline:
             self._known.setdefault(experiment.commit, (group, constants))
         if experiment.score is not None and math.isfinite(experiment.score):
-            self.measured.append(
-                Measured(constants, group, experiment.score, experiment.sample.count, experiment.commit)
-            )
+            sample = self.comparable(experiment)
+            self.measured.append(Measured(constants, group, sample.mean, sample.count, experiment.commit))
         elif experiment.failure is not None:
             self._crashed.add(_key(constants))
             if parent is not None and group == parent[0]:

@@ -150,7 +150,8 @@ class Tuner:
         if incumbent is None or incumbent.score is None or not math.isfinite(incumbent.score):
             return list(self._memory.measured)
         group = self._memory.group_of(incumbent.commit or brief.parent)
-        newest = Measured(knobs(incumbent.constants), group, incumbent.score, incumbent.sample.count, incumbent.commit)
+        sample = self._memory.comparable(incumbent)
+        newest = Measured(knobs(incumbent.constants), group, sample.mean, sample.count, incumbent.commit)
         return [row for row in self._memory.measured if row.commit != incumbent.commit] + [newest]
 
     def _sampled(
