@@ -15,7 +15,7 @@ import pytest
 
 from autoresearch.host import process
 from autoresearch.host.files import sha256_of
-from autoresearch.host.process import Answer, Command, SupervisorDied, attach, kill_strays, run_supervised, start
+from autoresearch.host.process import Answer, Command, SupervisorDied, attach, end, kill_strays, run_supervised, start
 
 HANG_SECONDS = 60
 """No test may come near; it only guards against waiting for ever."""
@@ -383,3 +383,30 @@ def test_the_poll_callback_is_called_while_waiting(tmp_path):
     calls = []
     supervise(tmp_path / "x", python("import time; time.sleep(0.7)"), poll=lambda: calls.append(1))
     assert len(calls) >= 2
+
+
+def test_a_folder_with_the_commands_input_is_used_as_it_is(tmp_path):
+    """Only an execution that was begun is set aside; what the caller has just written there stays there."""
+    directory = tmp_path / "session"
+    directory.mkdir()
+    (directory / "brief.json").write_text("the brief")
+    reader = python("import sys; print(sys.stdin.read())")
+    answer = supervise(directory, Command("run", reader.argv, reader.cwd, HANG_SECONDS, stdin=directory / "brief.json"))
+    assert answer.succeeded, answer
+    assert log_of(directory) == "the brief\n"
+
+
+@posix_only
+@pytest.mark.parametrize("supervisor_lives", [True, False])
+def test_an_abandoned_execution_is_ended_wholly(tmp_path, supervisor_lives):
+    """With its supervisor or without: afterwards no process of it is left."""
+    directory, born = tmp_path / "session", tmp_path / "born"
+    code = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(1000)"
+    supervised = start(directory, [python(code, born)], env={}, grace_seconds=0.3)
+    pid = int(wait_for(born))
+    if not supervisor_lives:
+        supervised._child.kill()
+        supervised._child.wait()
+    end(directory)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    end(directory)  # once more is harmless

@@ -38,7 +38,6 @@ from autoresearch.errors import AutoResearchError, LabError, UserError
 from autoresearch.host import files
 from autoresearch.host.clock import Clock, SystemClock
 from autoresearch.host.hardware import Hardware, describe_hardware
-from autoresearch.host.process import end
 from autoresearch.judge.policy import Policy, policy_named
 from autoresearch.lab.config import LabConfig, check_lab, dirty_paths, load_config
 from autoresearch.lab.git import Git
@@ -46,7 +45,7 @@ from autoresearch.lab.guard import matches
 from autoresearch.lab.workspace import GitWorkspace, hide
 from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
-from autoresearch.researchers.command import CommandResearcher
+from autoresearch.researchers.command import CommandResearcher, end_sessions
 from autoresearch.researchers.protocol import Researcher
 from autoresearch.runner.environment import resolve_program
 from autoresearch.runner.local import LocalEngine, Recipe
@@ -425,11 +424,10 @@ def _export(path: Path, experiment: Experiment, *, campaign: Campaign) -> None:
 
 
 def _end_researchers(home: Home, campaign: Campaign, ledger: Ledger) -> None:
-    """End the agents that a killed session left at work: they would go on thinking, paying and writing unheard."""
+    """End the agents that a killed session left at work, before their worktrees are taken from them."""
     for experiment in ledger.experiments(campaign.name):
         if experiment.stage is Stage.PROPOSING:
-            for session in (home.folder / "sessions").glob(f"{campaign.name}-{experiment.number:05d}*"):
-                end(session)
+            end_sessions(home.folder / "sessions", campaign.name, experiment.number)
 
 
 def _rewrite_export(home: Home, campaign: Campaign, ledger: Ledger) -> None:

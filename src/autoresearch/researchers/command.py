@@ -26,7 +26,7 @@ from pathlib import Path
 from autoresearch.domain.proposal import Proposal
 from autoresearch.errors import AutoResearchError
 from autoresearch.host.files import read_regular, read_tail, write_text
-from autoresearch.host.process import Answer, Command, run_supervised
+from autoresearch.host.process import Answer, Command, end, run_supervised
 from autoresearch.researchers.brief import clean, one_line, render_json, render_markdown
 from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
@@ -40,6 +40,8 @@ PASSED = (
 
 _LOG = "researcher"
 _PROPOSAL = "proposal.json"
+_PROCESS = "process"
+"""The supervisor's own folder in a session's: it sets aside whatever it finds in it."""
 _TAIL_BYTES = 4000
 
 
@@ -103,14 +105,13 @@ class CommandResearcher:
         stray = brief.worktree / _PROPOSAL
         is_theirs = stray.exists() or stray.is_symlink()  # a file of the lab's own is no plan
         command = Command(_LOG, self._command, brief.worktree, self._timeout_seconds, stdin=files["AUTORESEARCH_BRIEF"])
-        folder = session / "process"  # the supervisor's own: it sets aside whatever it finds in it
-        answer = run_supervised(folder, [command], env=self._variables(files), stopping=self._stopping)
+        answer = run_supervised(session / _PROCESS, [command], env=self._variables(files), stopping=self._stopping)
         plan = read_regular(session / _PROPOSAL)
         if not is_theirs:
             plan = read_regular(stray) if plan is None else plan
             if stray.is_symlink() or not stray.is_dir():
                 stray.unlink(missing_ok=True)
-        output = clean(read_tail(folder / f"{_LOG}.log", _TAIL_BYTES).decode("utf-8", "replace"))
+        output = clean(read_tail(session / _PROCESS / f"{_LOG}.log", _TAIL_BYTES).decode("utf-8", "replace"))
         return self._judge(answer, plan, output)
 
     def _judge(self, answer: Answer, plan: bytes | None, output: str) -> Proposal | NoProposal:
@@ -137,6 +138,12 @@ class CommandResearcher:
         source = os.environ if self._environment is None else self._environment
         passed = {name: source[name] for name in self._passed if name in source}
         return {**passed, **{name: str(path) for name, path in files.items()}}
+
+
+def end_sessions(sessions: Path, campaign: str, number: int) -> None:
+    """End what a killed campaign left at work on one proposal: it would go on thinking, paying and writing unheard."""
+    for session in sessions.glob(f"{campaign}-{number:05d}*"):
+        end(session / _PROCESS)
 
 
 def _fresh_folder(parent: Path, name: str) -> Path:
