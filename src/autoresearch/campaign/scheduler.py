@@ -11,7 +11,6 @@ act and after each result, so the loop may be killed between any two lines.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +31,9 @@ from autoresearch.lab.protocol import Refusal, Workspace
 from autoresearch.ledger.ledger import Ledger
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
 from autoresearch.runner.protocol import Engine, Slot
+
+SAME_REASONS = 4
+"""Fruitless proposals in a row with one and the same reason after which a researcher is sent home."""
 
 DRAIN_SECONDS = 10.0
 """How long a failing session waits for each run that it stopped: the grace of a run and a little more."""
@@ -106,7 +108,8 @@ class Scheduler:
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
         self.began_at = clock.now()
         """When this session began, in Unix seconds."""
-        self._fruitless: Counter[str] = Counter()
+        self._fruitless: dict[str, list[str]] = {name: [] for name in self._researchers}
+        """Reasons of each researcher's fruitless proposals since its last good one."""
 
     # --- the loop ---------------------------------------------------------------------------------------------
 
@@ -248,9 +251,15 @@ class Scheduler:
     def _idle_researcher(self) -> Researcher | None:
         """Whoever is neither at work nor sent home."""
         for name, researcher in self._researchers.items():
-            if name not in self.proposing and self._fruitless[name] < self._plan.patience:
+            if name not in self.proposing and not self._is_sent_home(name):
                 return researcher
         return None
+
+    def _is_sent_home(self, name: str) -> bool:
+        """Whether a researcher failed so often, or so alike, that only a person can help."""
+        reasons = self._fruitless[name]
+        alike = len(reasons) >= SAME_REASONS and len(set(reasons[-SAME_REASONS:])) == 1
+        return alike or len(reasons) >= self._plan.patience
 
     def _start_proposal(self, researcher: Researcher) -> None:
         parent = self.board.best.commit if self.board.best else self._workspace.base
@@ -285,15 +294,18 @@ class Scheduler:
     def _take_proposal(self, name: str, number: int, proposal: Proposal | NoProposal) -> None:
         experiment = self.board.get(number)
         if isinstance(proposal, NoProposal):
-            self._take_fruitless(replace(experiment, proposal=_costing(proposal.cost_usd)), proposal.reason)
-            self._fruitless[name] -= proposal.interrupted
+            if not proposal.interrupted:
+                self._fruitless[name].append(proposal.reason)
+            experiment = replace(experiment, proposal=_costing(proposal.cost_usd))
+            self._review.decide(experiment, Verdict.CRASH, proposal.reason)
             return
         experiment = replace(experiment, proposal=proposal)
         change = self._workspace.commit(number, experiment.parent, proposal.hypothesis)
         if isinstance(change, Refusal):
-            self._take_fruitless(replace(experiment, commit=change.commit), change.reason)
+            self._fruitless[name].append(change.reason)
+            self._review.decide(replace(experiment, commit=change.commit), Verdict.CRASH, change.reason)
             return
-        self._fruitless[name] = 0
+        self._fruitless[name].clear()
         experiment = replace(
             with_change(experiment, change), stage=Stage.PROPOSED, plan_drift=plan_drift(proposal, change)
         )
@@ -301,10 +313,6 @@ class Scheduler:
         self.board.fresh.append(number)
         self._workspace.close(number)
         self._observe(Notice("proposed", experiment, proposal.hypothesis))
-
-    def _take_fruitless(self, experiment: Experiment, reason: str) -> None:
-        self._fruitless[experiment.researcher] += 1
-        self._review.decide(experiment, Verdict.CRASH, reason)
 
     # --- limits -----------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ def doctor(
         styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
         for finding in findings:
             mark = Text(f"{finding.level:<5}", style=styles[finding.level])
-            console.print(Text.assemble(mark, f"{finding.what:<12}", finding.text), soft_wrap=True)
+            console.print(Text.assemble(mark, f"{finding.what:<13}", finding.text), soft_wrap=True)
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
 
@@ -120,7 +120,7 @@ def _describe(hardware: Hardware) -> str:
     gpus = ", ".join(gpu.name for gpu in hardware.gpus) or ("Apple GPU" if hardware.has_mps else "no GPU")
     memory = facts.get("memory_bytes")
     gigabytes = f", {memory / 2**30:.0f} GiB" if isinstance(memory, int | float) else ""
-    return f"{facts.get('cpu_model')}, {facts.get('physical_cores')} cores{gigabytes}, {gpus}"
+    return f"{facts.get('cpu') or 'a CPU without a name'}, {facts.get('physical_cores')} cores{gigabytes}, {gpus}"
 
 
 def _torch() -> Finding:

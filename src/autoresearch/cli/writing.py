@@ -50,7 +50,7 @@ def write_campaign_report(home: Home, campaign: Campaign, directory: Path | None
         campaign=campaign.name,
         branch=f"autoresearch/{campaign.name}" if campaign.origin == "run" else "",
         base_commit=campaign.base,
-        hardware=str(environment.get("cpu_model", "")),
+        hardware=str(environment.get("cpu", "")),
         budget_seconds=_seconds(lab),
         started=sessions[0][0] if sessions else campaign.created_at,
         ended=sessions[-1][1] if sessions else None,

@@ -60,6 +60,10 @@ Write here what is known about this program, what was tried, and what is worth t
 """
 
 
+_WORKLOAD = {"SIZE", "COUNT", "NUM", "N", "ITERATIONS", "ITERS", "REPEATS", "ROUNDS", "SAMPLES", "ROWS", "ITEMS"}
+_WORKLOAD_WHY = "It looks like an amount of work, and less work is no better: give a range if it may change."
+
+
 class Adoption(NamedTuple):
     """What was written for a program, and why."""
 
@@ -105,6 +109,8 @@ def adopt(root: Path) -> Adoption:
     number = _find_number(root, [*command.editable, *protected])
     tables = _tables(root.resolve().name, command, _shorten(protected), number, _find_check(root, files))
     tables["budget"] = [Setting("seconds", *_find_seconds(root, [*command.editable, *protected]))]
+    if workload := _find_workload(root, command.editable):
+        tables["tuner.constants"] = [Setting(name, False, _WORKLOAD_WHY) for name in workload]
     text = render_lab_file(tables)
     path.write_text(text, encoding="utf-8")
     lines = [
@@ -112,6 +118,7 @@ def adopt(root: Path) -> Adoption:
         for table, settings in tables.items()
         for setting in settings
     ]
+    lines.append("runs are told a seed as AUTORESEARCH_SEED: a program that ignores it shows the noise of timing alone")
     lines.append(f"wrote {FILE_NAME}")
     if not (root / "program.md").exists():
         editable = ", ".join(f"`{name}`" for name in command.editable)
@@ -216,6 +223,13 @@ def _find_seconds(root: Path, paths: list[str]) -> tuple[float, str]:
         _USUAL_SECONDS,
         "A usual budget; set what one run should take. It is told to the run, and the time-out follows it.",
     )
+
+
+def _find_workload(root: Path, editable: list[str]) -> list[str]:
+    """Constants that look like an amount of work: fewer of it is faster, and no better."""
+    scripts = [path for path in editable if path.endswith(".py") and not path.rsplit("/", 1)[-1].startswith("train")]
+    names = {name for path in scripts for name in find_constants(_read(root / path))}
+    return sorted(name for name in names if _WORKLOAD & set(name.split("_")) and "BATCH" not in name)
 
 
 def _shorten(paths: list[str]) -> list[str]:

@@ -114,7 +114,7 @@ def init_lab(
 
 def render_lab_file(tables: Tables) -> str:
     """Write settings as TOML with a comment over each that says why."""
-    lines = ["# What AutoResearch studies here. `autoresearch` explains every key; an unknown one is an error.", ""]
+    lines = ["# What AutoResearch studies here. Its docs/lab-file.md explains every key; unknown ones are errors.", ""]
     for table, settings in tables.items():
         lines.append(f"[{table}]")
         for setting in settings:

@@ -205,7 +205,9 @@ def _kept(summary: Summary) -> list[str]:
 
 def _numbers(summary: Summary) -> list[str]:
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items())
-    rows = [("experiments", f"{summary.num_experiments} ({verdicts})")]
+    unmeasured = summary.num_experiments - summary.num_measured
+    beside = f", {unmeasured} of them never run" if unmeasured else ""
+    rows = [("experiments", f"{summary.num_experiments} ({verdicts}{beside})")]
     if summary.num_pending:
         rows.append(("still open", str(summary.num_pending)))
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(summary.outcomes.items()))

@@ -19,6 +19,9 @@ TIME_PARTS = ("training", "evaluation", "start-up", "other", "idle")
 """How a slot's time is divided: the run's own report of itself, the rest of the run, and the gaps between runs."""
 
 REFUSED = "refused"
+"""The outcome, in a report, of a proposal that the guard or its own researcher let fall."""
+NOT_RUN = "not run"
+"""The outcome of a proposal that was overtaken: stale, or the same program as an earlier one."""
 """The group of failures that never became a run: the guard or preflight stopped them."""
 
 
@@ -81,6 +84,8 @@ class Summary:
     metric: Metric
     num_experiments: int
     """Decided ones, the baseline not counted."""
+    num_measured: int
+    """Those of them that had a run: what a campaign's limit counts."""
     num_pending: int
     verdicts: dict[str, int]
     """Keeps, discards, crashes; the baseline not counted."""
@@ -119,7 +124,7 @@ class Summary:
     @property
     def headline(self) -> str:
         """One sentence: from where to where, and how sure."""
-        name, tried = self.metric.name, f"{self.num_experiments} experiment{'s' * (self.num_experiments != 1)}"
+        name, tried = self.metric.name, f"{self.num_measured} experiment{'s' * (self.num_measured != 1)}"
         if self.baseline is None or self.gain is None or self.incumbent is None:
             best = f"; the best kept {name} is {self.incumbent.score:.6g}" if self.incumbent else ""
             return f"{tried}, and no measured baseline to compare with{best}"
@@ -190,6 +195,7 @@ def summarise(
     return Summary(
         metric=metric,
         num_experiments=len(decided),
+        num_measured=sum(bool(e.runs) for e in decided),
         num_pending=sum(e.verdict is None for e in ordered),
         verdicts={v.value: verdicts[v.value] for v in Verdict},
         outcomes=dict(Counter(run.result.outcome.value for run in runs if run.result)),
@@ -237,7 +243,8 @@ def failure_of(experiment: Experiment) -> tuple[str, str] | None:
         return None
     result = experiment.failure
     if result is None:
-        return REFUSED, _first_line(experiment.reason) or "no reason was recorded"
+        kind = NOT_RUN if experiment.verdict is Verdict.DISCARD else REFUSED
+        return kind, _first_line(experiment.reason) or "no reason was recorded"
     sentence = _first_line(result.detail) or _first_line(experiment.reason)
     return result.outcome.value, sentence or f"the run ended as {result.outcome.value}"
 
