@@ -121,7 +121,7 @@ def test_kill_at_many_moments(make_lab: MakeLab) -> None:
     assert len([e for e in experiments if e["runs"]]) == 7
     assert_sound(lab, experiments)
     tip = lab.git("for-each-ref", "--format=%(objectname)", "refs/heads/autoresearch/")
-    assert tip == [e["commit"] for e in experiments if e["verdict"] == "keep"][-1]
+    assert tip == max((e for e in experiments if e["verdict"] == "keep"), key=lambda e: e["decided_at"])["commit"]
     assert lab.git("worktree", "list").count("\n") == 0
 
 

@@ -217,8 +217,8 @@ class Lab:
         """The same with a fresh Python."""
         command = [sys.executable, "-m", "autoresearch", *map(str, arguments)]
         done = subprocess.run(
-            command, cwd=self.root, env={**self.environment, **variables}, capture_output=True, encoding="utf-8",
-            stdin=subprocess.DEVNULL, timeout=GUARD_SECONDS, check=False,
+            command, cwd=self.root, env={**self.environment, **variables}, capture_output=True, check=False,
+            encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL, timeout=GUARD_SECONDS,
         )  # fmt: skip
         return Ended(done.returncode, done.stdout, done.stderr)
 

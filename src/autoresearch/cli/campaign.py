@@ -70,7 +70,15 @@ def _say_goodbye(screen: Screen, session: Session, reason: str, report: Path, su
     if summary.kept:
         screen.say(f"take it: git merge autoresearch/{session.campaign.name}")
     screen.say(f"report: {report}")
-    screen.say("go on: autoresearch run with a higher limit; look closer: autoresearch log, autoresearch show NUMBER")
+    screen.say(f"look closer: autoresearch log, autoresearch show NUMBER; go on: {_how_to_go_on(reason)}")
+
+
+def _how_to_go_on(reason: str) -> str:
+    if reason.startswith("stopped"):
+        return "autoresearch run"
+    if reason.startswith("no researcher"):
+        return "mend what stands in parentheses above, then autoresearch run"
+    return "autoresearch run with a higher limit"
 
 
 @contextmanager

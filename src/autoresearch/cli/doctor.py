@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from autoresearch import __version__
 from autoresearch.campaign.session import Home
+from autoresearch.cli.terminal import Terminal
 from autoresearch.errors import AutoResearchError
 from autoresearch.host.clock import SystemClock
 from autoresearch.host.files import free_bytes
@@ -54,7 +54,7 @@ def doctor(
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
     else:
-        console = Console(highlight=False)
+        console = Terminal()
         styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
         for finding in findings:
             mark = Text(f"{finding.level:<5}", style=styles[finding.level])

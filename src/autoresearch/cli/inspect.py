@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from autoresearch.campaign.session import Home, find_root
+from autoresearch.cli.terminal import Terminal
 from autoresearch.cli.writing import summarise_campaign, write_campaign_report
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.metric import Direction
@@ -96,7 +96,7 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
         state = {"campaign": chosen.name, "process": process, "running": [_on(r) for r in running]}
         _print_json({**state, "live": [_record(e) for e in live], "summary": summary.to_dict()})
         return
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(Text(f"campaign {chosen.name}: {summary.headline}"), soft_wrap=True)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items())
     rate = f", {summary.experiments_per_hour:.1f} an hour" if summary.experiments_per_hour else ""
@@ -155,7 +155,7 @@ def log(
             e.researcher,
             Text((e.proposal.hypothesis or e.reason).splitlines()[0] if e.proposal.hypothesis or e.reason else ""),
         )
-    Console(highlight=False).print(table)
+    Terminal().print(table)
 
 
 def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) -> None:
@@ -166,7 +166,7 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
     if as_json:
         _print_json(_record(experiment))
         return
-    console = Console(highlight=False)
+    console = Terminal()
     plan = experiment.proposal
 
     def line(title: str, text: object) -> None:
@@ -261,7 +261,7 @@ def import_results(
     if as_json:
         _print_json({"campaign": called, "experiments": len(experiments), "remarks": list(imported.remarks)})
         return
-    console = Console(highlight=False)
+    console = Terminal()
     for remark in imported.remarks:
         console.print(Text(remark), soft_wrap=True)
     console.print(Text(f"{len(experiments)} experiments imported; see them with: autoresearch log --campaign {called}"))

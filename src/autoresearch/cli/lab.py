@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from autoresearch.cli.terminal import Terminal
 from autoresearch.errors import UserError
 from autoresearch.host.hardware import describe_hardware
 from autoresearch.lab.adopt import adopt
@@ -32,7 +32,7 @@ def init(
 
     Example: autoresearch init my-lab --lab pretrain
     """
-    console = Console(highlight=False)
+    console = Terminal()
     if lab is not None:
         lines = init_lab(directory, lab, describe_hardware().to_dict(), budget_seconds=budget, dataset=dataset)
         there = f"cd {shlex.quote(str(directory))} && " if directory != Path() else ""

@@ -1,14 +1,20 @@
-"""What `run` shows: a live view on a terminal, plain lines elsewhere."""
+"""What `run` shows: a live view on a terminal, plain lines elsewhere.
+
+Verdicts scroll by and stay; below them the live view is drawn anew four times a second and leaves nothing behind.
+Whatever a program or an agent says is shown as text, never obeyed. A screen that breaks (a closed pipe, a full disk
+behind a redirect) costs the view and not the campaign: the ledger is the record.
+"""
 
 from __future__ import annotations
 
-import re
+import contextlib
+import os
 import time
-from collections import deque
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Protocol
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -18,12 +24,15 @@ from rich.text import Text
 from autoresearch.campaign.review import Notice
 from autoresearch.campaign.scheduler import RunTask
 from autoresearch.campaign.session import Session
+from autoresearch.cli.terminal import Terminal
 from autoresearch.domain.experiment import Experiment
 from autoresearch.host.files import read_tail
+from autoresearch.researchers.brief import one_line
 
 _STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
-_LAST_LINES = 8
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_STOPPING_NOW = "stopping now: ending what is under way; `autoresearch run` goes on from here"
+_FRAME_ROWS = 8
+"""Rows of the terminal that are not for slots: frame, best, progress, researchers, note, and some air."""
 
 
 class Screen(Protocol):
@@ -56,8 +65,9 @@ class Screen(Protocol):
 
 def open_screen(*, plain: bool) -> Screen:
     """The live view if standard output is a terminal and nobody asked for less."""
-    console = Console(highlight=False)
-    return PlainScreen(console) if plain or not console.is_terminal else LiveScreen(console)
+    console = Terminal()
+    is_live = console.is_terminal and not console.is_dumb_terminal and not plain
+    return LiveScreen(console) if is_live else PlainScreen(console)
 
 
 class PlainScreen:
@@ -65,58 +75,66 @@ class PlainScreen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._session: Session | None = None
+        self._teller = _Teller()
 
     def begin(self, session: Session) -> None:
         """Say what is about to happen, and how to end it."""
-        self._session = session
         for line in _introduction(session):
             self.say(line)
 
     def notice(self, notice: Notice) -> None:
         """Print what matters to a reader; the ledger has the rest."""
-        line = _line(notice)
-        if line is not None:
+        for line in self._teller.tell(notice):
             self.say(line)
 
     def stopping(self, runs: int, proposals: int) -> None:
         """Say what is being waited for."""
-        self.say(_farewell(runs, proposals))
+        self._say_now(_farewell(runs, proposals))
 
     def stopping_now(self) -> None:
         """Say that it takes a moment."""
-        self.say("stopping now: ending what is under way; `autoresearch run` goes on from here")
+        self._say_now(_STOPPING_NOW)
 
     def say(self, line: str) -> None:
         """One line with the time."""
-        self._console.print(Text(f"{time.strftime('%H:%M:%S')} {line}"), soft_wrap=True)
+        with contextlib.suppress(OSError):
+            self._console.print(Text(_stamped(line)), soft_wrap=True)
 
     def end(self) -> None:
-        """Nothing to clear."""
+        """Say what was held back."""
+        for line in self._teller.rest():
+            self.say(line)
+
+    def _say_now(self, line: str) -> None:
+        # A signal handler may interrupt a `print`, and Python's files cannot be entered twice: so past them.
+        with contextlib.suppress(OSError, ValueError):
+            os.write(self._console.file.fileno(), f"{_stamped(line)}\n".encode())
 
 
 class LiveScreen:
-    """Progress of each slot, the best so far, the last verdicts and when it will end."""
+    """Verdicts, and below them the best so far, when it will end, and what each slot does."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._session: Session | None = None
-        self._lines: deque[Text] = deque(maxlen=_LAST_LINES)
+        self._teller = _Teller()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self._note = ""
+        self._has_ended = False
 
     def begin(self, session: Session) -> None:
-        """Print the introduction above the view, then open it."""
+        """Print the introduction, then open the view below it."""
         self._session = session
         for line in _introduction(session):
-            self._console.print(Text(line))
-        self._live.start()
+            self.say(line)
+        with contextlib.suppress(OSError):
+            self._live.start()
 
     def notice(self, notice: Notice) -> None:
-        """Verdicts scroll through the view; the rest is seen in it anyway."""
-        line = _line(notice)
-        if line is not None and notice.what not in ("run", "proposed"):
-            self._lines.append(Text(line, style=_STYLES.get(notice.what, "")))
+        """Verdicts scroll by above the view; what runs is seen in it anyway."""
+        if notice.what != "run":
+            for line in self._teller.tell(notice):
+                self.say(line, _STYLES.get(notice.what, ""))
 
     def stopping(self, runs: int, proposals: int) -> None:
         """Say in the view what is being waited for."""
@@ -124,27 +142,61 @@ class LiveScreen:
 
     def stopping_now(self) -> None:
         """Say that it takes a moment."""
-        self._note = "stopping now: ending what is under way; `autoresearch run` goes on from here"
+        self._note = _STOPPING_NOW
 
-    def say(self, line: str) -> None:
-        """One line below the view."""
-        self._console.print(Text(line), soft_wrap=True)
+    def say(self, line: str, style: str = "") -> None:
+        """One more line; it stays on the screen."""
+        with contextlib.suppress(OSError):
+            self._console.print(Text(line, style=style), soft_wrap=self._has_ended)
 
     def end(self) -> None:
-        """Close the view and leave its verdicts on the screen."""
-        self._live.stop()
-        for line in self._lines:
-            self._console.print(line)
+        """Close the view; the lines above it stay."""
+        with contextlib.suppress(OSError):
+            self._live.stop()
+        self._has_ended = True  # from now on a path is not broken into lines, so that it can be copied
+        for line in self._teller.rest():
+            self.say(line)
 
     def _render(self) -> Panel | Text:
-        session = self._session
-        if session is None:
+        if self._session is None:
             return Text("starting")
-        parts: list[object] = [_slots_table(session), Text(_researchers_line(session), style="dim")]
-        parts += [Text(""), *list(self._lines)]
-        if self._note:
-            parts += [Text(""), Text(self._note, style="bold yellow")]
-        return Panel(Group(*parts), title=_title(session), title_align="left", border_style="blue")  # type: ignore[arg-type]
+        return live_panel(self._session, self._console.width, self._console.height, self._note)
+
+
+class _Teller:
+    """Turns notices into lines. One failure of a researcher again and again is told once, then counted."""
+
+    def __init__(self) -> None:
+        self._reason = ""
+        self._repeats = 0
+
+    def tell(self, notice: Notice) -> Iterator[str]:
+        """The lines that a notice is worth, often none."""
+        experiment = notice.experiment
+        if experiment is None:
+            yield f"{notice.what}: {notice.text}"
+        elif notice.what == "run":
+            count = len(experiment.runs)
+            again = f" (run {count})" if count > 1 else ""
+            yield f"#{experiment.number} runs on {notice.text}{again}: {_idea(experiment, 70)}"
+        elif notice.what == "proposed":
+            yield from self.rest()
+        elif notice.what in _STYLES:
+            if not experiment.runs and notice.what == "crash":
+                if notice.text == self._reason:
+                    self._repeats += 1
+                    return
+                yield from self.rest()
+                self._reason = notice.text
+            idea = "" if experiment.is_baseline else _idea(experiment, 70)
+            verdict = f"#{experiment.number} {notice.what:<7} {one_line(notice.text, 200)}"
+            yield f"{verdict} | {idea}" if idea else verdict
+
+    def rest(self) -> Iterator[str]:
+        """How often the last failure was not told."""
+        if self._repeats:
+            yield f"(the same {self._repeats} more time{'s' if self._repeats > 1 else ''})"
+        self._reason, self._repeats = "", 0
 
 
 def _introduction(session: Session) -> list[str]:
@@ -161,27 +213,6 @@ def _introduction(session: Session) -> list[str]:
     ]
 
 
-def _line(notice: Notice) -> str | None:
-    experiment = notice.experiment
-    if experiment is None:
-        return f"{notice.what}: {notice.text}"
-    name = f"#{experiment.number}"
-    idea = _clip(experiment.proposal.hypothesis, 70)
-    if notice.what == "run":
-        count = len(experiment.runs)
-        again = f" (run {count})" if count > 1 else ""
-        return f"{name} runs on {notice.text}{again}: {idea}"
-    if notice.what in _STYLES:
-        return f"{name} {notice.what:<7} {_clip(notice.text, 110)}{f' | {idea}' if idea != 'baseline' else ''}"
-    return None
-
-
-def _clip(text: str, length: int) -> str:
-    # Candidates and agents wrote this: no control character of theirs reaches the terminal.
-    line = _CONTROL.sub(" ", text)
-    return line if len(line) <= length else line[: length - 1] + "…"
-
-
 def _farewell(runs: int, proposals: int) -> str:
     waits = " and ".join(
         f"{count} {word}{'s' if count > 1 else ''}" for count, word in ((runs, "run"), (proposals, "proposal")) if count
@@ -189,32 +220,78 @@ def _farewell(runs: int, proposals: int) -> str:
     return f"finishing {waits or 'now'}, beginning nothing new; Ctrl-C again stops at once (nothing is lost either way)"
 
 
-def _title(session: Session) -> str:
-    board = session.scheduler.board
-    metric = session.campaign.metric.name
+def _stamped(line: str) -> str:
+    return f"{time.strftime('%H:%M:%S')} {line}"
+
+
+def _idea(experiment: Experiment, limit: int) -> str:
+    return one_line(experiment.proposal.hypothesis, limit)
+
+
+# --- the live view -----------------------------------------------------------------------------------------------
+
+
+def live_panel(session: Session, width: int, height: int, note: str = "") -> Panel:
+    """The view, fit for a terminal of `width` columns and `height` rows: no line wraps except the note."""
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    running = dict(session.scheduler.running)
+    # Slots at work first: of many, those are worth the rows.
+    slots = sorted(session.slots, key=lambda slot: slot.name not in running)
+    shown = max(1, height - _FRAME_ROWS)
+    for slot in slots[:shown]:
+        task = running.get(slot.name)
+        bar, text = _slot_row(session, task, max(6, min(24, width // 5))) if task else ("", Text("idle", style="dim"))
+        table.add_row(Text(one_line(slot.name, 20)), bar, text)
+    grid = Table.grid(expand=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    grid.add_row(Text(_best(session), style="green"))
+    grid.add_row(Text(_progress(session)))
+    grid.add_row(table)
+    if len(slots) > shown:
+        busy = sum(slot.name in running for slot in slots[shown:])
+        grid.add_row(Text(f"and {len(slots) - shown} slots more, {busy} of them at work", style="dim"))
+    grid.add_row(Text(_researchers_line(session), style="dim"))
+    body = Table.grid(expand=True)
+    body.add_column(ratio=1)
+    body.add_row(grid)
+    if note:
+        body.add_row(Text(note, style="bold yellow"))
+    # Not the whole width: the terminal echoes `^C` behind the last line, and a wrapped line would be left over.
+    return Panel(
+        body, width=max(20, width - 4), title=Text(session.campaign.name), title_align="left", border_style="blue"
+    )
+
+
+def _best(session: Session) -> str:
+    board, metric = session.scheduler.board, session.campaign.metric
     best = board.best
-    score = "baseline not measured yet"
-    if best is not None and best.score is not None:
-        base = board.get(0).score
-        gain = f", {session.campaign.metric.gain(best.score, base):+.4g}" if base is not None and best.number else ""
-        noise = f", noise ±{board.noise:.2g}" if board.noise else ""
-        score = f"best {metric} {best.score:.6g} (#{best.number}{gain}{noise})"
-    return f" {session.campaign.name} · {board.tried} experiments · {score} · {_remaining(session)} "
+    if best is None or best.score is None:
+        return f"{metric.name}: the baseline is not measured yet"
+    base = board.get(0).score
+    gain = f", {metric.gain(best.score, base):+.4g} over the baseline" if base is not None and best.number else ""
+    noise = f", noise ±{board.noise:.2g}" if board.noise else ""
+    return f"best {metric.name} {best.score:.6g} (#{best.number}{gain}{noise})"
 
 
-def _remaining(session: Session) -> str:
-    """When it will end, as far as past runs can tell."""
+def _progress(session: Session) -> str:
+    """How far it is, and when it will end as far as past runs can tell."""
     limits, board = session.scheduler.limits, session.scheduler.board
+    history = list(board.history)
+    done = sum(1 for e in history if e.runs and not e.is_baseline)
+    of = f" of {limits.experiments}" if limits.experiments is not None else ""
     elapsed = time.time() - session.scheduler.began_at
     ends: list[float] = []
     if limits.hours is not None:
         ends.append(limits.hours * 3600 - elapsed)
-    seconds = _mean_seconds(board.history)
+    seconds = _mean_seconds(history)
     if limits.experiments is not None and seconds is not None:
-        ends.append((limits.experiments - board.tried + 1) * seconds / max(1, len(session.slots)))
-    if not ends:
-        return f"running for {_clock(elapsed)}"
-    return f"{_clock(elapsed)} gone, about {_clock(max(0.0, min(ends)))} left"
+        ends.append((limits.experiments - done) * seconds / max(1, len(session.slots)))
+    left = f", about {_clock(max(0.0, min(ends)))} left" if ends else ""
+    cost = f", ${board.cost_usd:.2f}" if board.cost_usd else ""
+    return f"{done}{of} experiments done in {_clock(elapsed)}{left}{cost}"
 
 
 def _mean_seconds(history: list[Experiment]) -> float | None:
@@ -226,36 +303,25 @@ def _clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _slots_table(session: Session) -> Table:
-    table = Table.grid(padding=(0, 2))
-    running = dict(session.scheduler.running)
-    for slot in session.slots:
-        task = running.get(slot.name)
-        if task is None:
-            table.add_row(Text(slot.name, style="bold"), Text("idle", style="dim"), "", "")
-        else:
-            table.add_row(*_slot_row(session, task))
-    return table
-
-
-def _slot_row(session: Session, task: RunTask) -> tuple[Text, Text, ProgressBar, Text]:
-    experiment = session.scheduler.board.get(task.request.experiment)
-    expected = _mean_seconds(session.scheduler.board.history) or task.request.budget_seconds
+def _slot_row(session: Session, task: RunTask, width: int) -> tuple[ProgressBar, Text]:
+    board = session.scheduler.board
+    experiment = board.get(task.request.experiment)
+    expected = max(0.1, _mean_seconds(list(board.history)) or task.request.budget_seconds)
     folder = session.home.runs / task.request.key
     try:
-        elapsed = time.time() - folder.stat().st_ctime
+        elapsed = time.time() - (folder / "request.json").stat().st_mtime
     except OSError:
         elapsed = 0.0
-    said = read_tail(folder / "run.log", 400).decode(errors="replace").strip().splitlines()
+    words = read_tail(folder / "run.log", 400).decode(errors="replace").strip().splitlines()
+    said = one_line(words[-1], 80) if words else ""
+    idea = f"#{experiment.number} {_idea(experiment, 40 if said else 100)}"
     return (
-        Text(task.slot.name, style="bold"),
-        Text(f"#{experiment.number} {_clip(experiment.proposal.hypothesis, 40)}"),
-        ProgressBar(total=max(expected, 0.1), completed=min(elapsed, expected), width=24),
-        Text(_clip(said[-1] if said else "starting", 60), style="dim"),
+        ProgressBar(total=expected, completed=min(max(elapsed, 0.0), expected), width=width),
+        Text.assemble(idea, (f"  {said}", "dim")),
     )
 
 
 def _researchers_line(session: Session) -> str:
     writing = [f"{name} writes #{task.number}" for name, task in dict(session.scheduler.proposing).items()]
     queued = len(session.scheduler.board.fresh)
-    return ", ".join([*writing, f"{queued} proposal{'s' if queued != 1 else ''} waiting for a slot"])
+    return ", ".join([*writing, f"{queued} proposal{'' if queued == 1 else 's'} waiting for a slot"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
 import traceback
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -47,18 +48,51 @@ def _options(
 
 def main() -> None:
     """Run the command line; exit with 2 and one sentence on anything that a person can cure."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that does not know a letter is no reason to stop
+    stdout = sys.stdout
     try:
-        app()
+        try:
+            app(prog_name="autoresearch")
+        finally:
+            if stdout is not None:
+                stdout.flush()
+    except SystemExit:
+        if sys.stdout is not stdout:  # click replaces a standard output whose reader (`| head`) has left, and exits 1
+            _leave_quietly()
+        raise
     except AutoResearchError as error:
         _say(str(error))
         sys.exit(2)
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _leave_quietly()
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None and not _can_write():
+            _say(f"the output cannot be written ({error.strerror}): send it to another place")
+            sys.exit(2)
         _say(f"an error of our own ({type(error).__name__}: {error}); {_keep_traceback()}")
         sys.exit(70)
+
+
+def _leave_quietly() -> NoReturn:
+    """The reader has seen enough; Python would complain once more when it flushes at exit."""
+    _discard_output()
+    sys.exit(0)
+
+
+def _can_write() -> bool:
+    """Whether standard output still takes what it was given; if not, it is given up."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+        return False
+    return True
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _say(sentence: str) -> None:
