@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from autoresearch.campaign.scheduler import SAME_REASONS
 from tests.cli.toylab import AGENT, MakeLab, processes_below
 
 EDIT = """\
@@ -29,7 +30,7 @@ path.write_text(path.read_text().replace("X = 1.0", "X = 0.5"))
     ],
 )
 def test_agent_without_a_usable_proposal(make_lab: MakeLab, agent: str, reason: str) -> None:
-    """The reason stands in the ledger; after ten in a row the agent is sent home, and the end says why."""
+    """The reason stands in the ledger; after a few alike in a row the agent is sent home, and the end says why."""
     lab = make_lab()
     lab.configure(rest=lab.agent(agent, timeout_seconds=0.5 if "sleep" in agent else 20.0))
     lab.commit()
@@ -37,7 +38,7 @@ def test_agent_without_a_usable_proposal(make_lab: MakeLab, agent: str, reason: 
     done = lab.run()
     assert "no researcher has anything more to propose" in done.stdout
     experiments = lab.log()
-    assert [e["verdict"] for e in experiments] == ["keep"] + ["crash"] * 10
+    assert [e["verdict"] for e in experiments] == ["keep"] + ["crash"] * SAME_REASONS
     assert all(reason in e["reason"] for e in experiments[1:]), experiments[1]["reason"]
     assert not any(e["runs"] for e in experiments[1:])
     assert lab.fingerprint() == before

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 import typer.main
-from toylab import Lab
 
 from autoresearch.cli.main import app
+from tests.cli.toylab import Lab
 
 COMMANDS: dict[str, typer.main.TyperCommand] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 

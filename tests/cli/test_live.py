@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
-from toylab import GUARD_SECONDS, Lab, MakeLab
 
 from autoresearch.campaign.board import Board
 from autoresearch.campaign.review import Notice
@@ -33,6 +32,7 @@ from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, RunRequest, RunResult
 from autoresearch.domain.verdict import Verdict
 from autoresearch.runner.protocol import Slot
+from tests.cli.toylab import GUARD_SECONDS, Lab, MakeLab
 
 EVIL = "[red]evil[/red] [/] \x1b[2J\x1b]0;title\x07 \x07\x08 \u202e\u200b größe 実験の改善 " * 3
 

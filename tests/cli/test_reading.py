@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from toylab import Lab, MakeLab
+
+from tests.cli.toylab import Lab, MakeLab
 
 AGENT = """\
 import json, os, pathlib
