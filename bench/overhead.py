@@ -10,8 +10,9 @@ new lab. Every tenth experiment is kept.
 How to read the table: `wall` is the median time from one verdict to the next; `bare` is the median time of the same
 command without any harness, measured in between, on the same machine under the same load; `overhead` is their
 difference, and the target is 0.25 s. `RSS` is the memory of the loop's process after so many experiments, `slope` a
-straight line through it from experiment 250 on: flat is the target. The second table says where the time goes, per
-experiment; what stands under `execute` happens in a thread of its own, beside the rest.
+straight line through it from experiment 250 on: flat is the target, but for the history that researchers are shown and
+that stays in memory, 5 to 6 KB for each experiment. The second table says where the time goes, per experiment; what
+stands under `execute` happens in a thread of its own, beside the rest.
 """
 
 from __future__ import annotations

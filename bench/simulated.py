@@ -3,10 +3,12 @@
     python bench/simulated.py [--repeats 3] [--experiments 10000] [--slots 64] [--seed 7] [--json FILE]
 
 Each repeat is a process of its own with another PYTHONHASHSEED, so that neither the order of a set nor an earlier
-repeat can hide a difference. The ledger is SQLite in memory; all else is the campaign's own code. Printed for each
-repeat: seconds of simulation (target: below 60; `cpu s` is what it would be on an idle machine), the virtual hours that passed, the share of all slot time that was
-used, the same from the first run after the baseline on, the process's peak memory, and the SHA-256 of
-`ledger.history("sim")`, every event and record. All digests must be equal; with any difference, exit status 1.
+repeat can hide a difference. The ledger is SQLite in memory; all else is the campaign's own code.
+
+How to read the table: `seconds` of simulation (target: below 60) and the processor time in them, which is what it would
+take on an idle machine; the virtual hours that passed; the share of all slot time that was used, and the same from the
+first run after the baseline on; the process's peak memory; and the SHA-256 of `ledger.history("sim")`, every event and
+record. All digests must be equal; with any difference, exit status 1.
 """
 
 from __future__ import annotations
@@ -69,9 +71,7 @@ def main() -> int:
         print(json.dumps(measure(chosen.experiments, chosen.slots, chosen.seed)))
         return 0
     figures = []
-    print(
-        "repeat  seconds  cpu s  experiments  virtual hours  slots used  after baseline  peak MB  sha256 of the history"
-    )
+    print("repeat  seconds  cpu s  experiments  virtual hours   used  after baseline  peak MB  sha256 of the history")
     for repeat in range(chosen.repeats):
         command = [sys.executable, __file__, "--one", "--experiments", str(chosen.experiments)]
         command += ["--slots", str(chosen.slots), "--seed", str(chosen.seed)]
@@ -80,8 +80,9 @@ def main() -> int:
         one = json.loads(done.stdout)
         figures.append(one)
         print(
-            f"{repeat + 1:>6} {one['seconds']:>8.1f} {one['cpu_seconds']:>6.1f} {one['experiments']:>12} {one['virtual_hours']:>14.1f} "
-            f"{one['used']:>11.1%} {one['used_after_baseline']:>15.1%} {one['peak_mb']:>8.0f}  {one['sha256']}",
+            f"{repeat + 1:>6} {one['seconds']:>8.1f} {one['cpu_seconds']:>6.1f} {one['experiments']:>12} "
+            f"{one['virtual_hours']:>14.1f} {one['used']:>6.1%} {one['used_after_baseline']:>15.1%} "
+            f"{one['peak_mb']:>8.0f}  {one['sha256']}",
             flush=True,
         )
     seconds = [one["seconds"] for one in figures]
