@@ -78,6 +78,15 @@ class Home:
         """Exports and report of one campaign."""
         return self.folder / "campaigns" / name
 
+    @property
+    def sessions(self) -> Path:
+        """Briefs and logs of researchers that are commands."""
+        return self.folder / "sessions"
+
+    def session(self, campaign: str, number: int) -> Path:
+        """What the command that wrote this experiment was told and said; absent for other researchers."""
+        return self.sessions / f"{campaign}-{number:05d}"
+
     def running_process(self) -> int | None:
         """The process that runs a campaign here now, None when there is none."""
         session = files.read_json(self.folder / "session.json") or {}
@@ -395,7 +404,7 @@ def _researchers(config: LabConfig, home: Home) -> list[Researcher]:
                     name=name,
                     timeout_seconds=section.timeout_seconds,
                     pass_environment=section.pass_environment,
-                    sessions=home.folder / "sessions",
+                    sessions=home.sessions,
                 )
             )
         else:

@@ -60,7 +60,7 @@ def _campaign_called(ledger: Ledger, name: str | None) -> Campaign:
     if not campaigns:
         raise UserError("no campaign has begun in this lab yet: start with `autoresearch run`")
     if name is None:
-        return campaigns[-1]
+        return next((c for c in reversed(campaigns) if c.origin == "run"), campaigns[-1])
     for campaign in campaigns:
         if campaign.name == name:
             return campaign
@@ -110,9 +110,9 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
             slots = ", ".join(slot for number, slot in running if number == experiment.number)
             what = f"runs on {slots}" if slots else str(experiment.stage)
             console.print(f"#{experiment.number} {what}: {experiment.proposal.hypothesis}", markup=False)
-    else:
+    elif chosen.origin == "run":
         left = f", {len(live)} experiments under way when it stopped" if live else ""
-        console.print(f"nobody is running it now{left}; go on with `autoresearch run`", markup=False)
+        console.print(f"nobody is running it now{left}; go on with `autoresearch run`", markup=False, soft_wrap=True)
 
 
 def _on(running: tuple[int, str]) -> dict[str, object]:
@@ -194,6 +194,8 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
             line("", result.detail)
     if experiment.runs and chosen.origin == "run":
         line("logs", home.runs / experiment.runs[-1].request.key)
+    if (session := home.session(chosen.name, experiment.number)).is_dir():
+        line("session", session)
     line("next", f"autoresearch diff {experiment.number}" if experiment.commit else "")
 
 
