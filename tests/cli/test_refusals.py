@@ -126,7 +126,7 @@ def test_names_that_cannot_be_branches(lab: Lab) -> None:
 
 def test_branch_that_the_ledger_does_not_know(lab: Lab) -> None:
     """Whoever deletes `.autoresearch` starts afresh beside the old branch, and its kept commits stay."""
-    lab.run("--experiments", 3)
+    lab.run("--experiments", 5)
     [branch, tip] = lab.git(
         "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads/autoresearch/"
     ).split()
@@ -135,8 +135,8 @@ def test_branch_that_the_ledger_does_not_know(lab: Lab) -> None:
     assert lab.git("rev-parse", branch) == tip
     assert lab.log()[0]["campaign"] != branch.removeprefix("autoresearch/")
     name = branch.removeprefix("autoresearch/")
-    if tip != lab.git("rev-parse", "HEAD"):
-        assert f"git branch -D {branch}" in lab.refused("run", "--campaign", name)
+    assert tip != lab.git("rev-parse", "HEAD")
+    assert f"git branch -D {branch}" in lab.refused("run", "--campaign", name)
 
 
 def test_two_campaigns_at_once(make_lab: MakeLab) -> None:

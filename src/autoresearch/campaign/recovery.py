@@ -64,8 +64,11 @@ def _queue(experiment: Experiment, board: Board, review: Review) -> str:
     board.resumed.extend((number, run.request, run.slot) for run in unfinished)
     if unfinished:
         return f"#{number}: picking up {len(unfinished)} run(s) that had no answer yet"
-    if any(run.request.commit == experiment.commit for run in experiment.runs):
+    made = [run.result for run in experiment.runs if run.result and run.request.commit == experiment.commit]
+    if made:
         review.consider(number)
+        if made[-1].outcome.is_repeatable:
+            return f"#{number}: its last run was {made[-1].outcome}, so it is made again"
         return f"#{number}: its runs were done, now it is judged"
     if experiment.is_baseline:
         return "#0: the baseline is still to be measured"

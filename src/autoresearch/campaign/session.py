@@ -299,8 +299,9 @@ def _new_campaign(
     seed = config.campaign.seed
     git = Git(root)
     base = git.resolve("HEAD")
-    branches = _branches(git)
-    if choice.name is not None and branches.get(choice.name, base) != base:
+    # A branch at the very commit is as good as none: a session that was killed at its start leaves one.
+    branches = {name for name, tip in _branches(git).items() if tip != base}
+    if choice.name in branches:
         raise UserError(
             f"there is a branch autoresearch/{choice.name} already, from a campaign that this ledger does not know: "
             f"choose another name, or delete it with `git branch -D autoresearch/{choice.name}`"
