@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.metric import Metric
@@ -72,6 +72,8 @@ class Board:
 
     def put(self, experiment: Experiment) -> Experiment:
         """Take in the newest record of an experiment."""
+        if experiment.stage is Stage.SETTLED:
+            experiment = _without_environments(experiment)
         before = self._experiments.get(experiment.number)
         self._experiments[experiment.number] = experiment
         self.cost_usd += (experiment.proposal.cost_usd or 0.0) - (before.proposal.cost_usd or 0.0 if before else 0.0)
@@ -135,6 +137,15 @@ class Board:
         if sample.count >= 2:
             mean = sample.mean
             self._spread[experiment.number] = (sum((v - mean) ** 2 for v in sample.values), sample.count - 1)
+
+
+def _without_environments(experiment: Experiment) -> Experiment:
+    """What briefs and the judge need of history: a night of it stays in memory, and the ledger has the rest."""
+    lean = [
+        run if run.result is None else replace(run, result=replace(run.result, environment={}))
+        for run in experiment.runs
+    ]
+    return replace(experiment, runs=tuple(lean))
 
 
 def _in_order_of_verdict(experiment: Experiment) -> tuple[float, int]:
