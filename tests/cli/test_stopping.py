@@ -71,14 +71,16 @@ def test_first_interrupt_finishes_what_is_under_way(sleepy: Lab) -> None:
     assert sum(len(e["runs"]) for e in experiments) == begun(sleepy)
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM]])
-def test_second_interrupt_and_sigterm_stop_at_once(sleepy: Lab, signals: list[signal.Signals]) -> None:
+@pytest.mark.parametrize(
+    "signals", [[(signal.SIGINT, "finishing"), (signal.SIGINT, "stopping now")], [(signal.SIGTERM, "stopping now")]]
+)
+def test_second_interrupt_and_sigterm_stop_at_once(sleepy: Lab, signals: list[tuple[signal.Signals, str]]) -> None:
     """The run is ended and recorded as interrupted; the next session makes it again with the same seed."""
     process = sleepy.start("run", "--experiments", 1)
     wait_until(lambda: begun(sleepy) == 1, "the baseline runs")
-    for number in signals:
+    for number, answer in signals:
         process.signal(number)
-        process.wait_for("finishing" if number is signal.SIGINT and "finishing" not in process.said() else "stopping")
+        process.wait_for(answer)
     done = process.finish()
     assert (done.returncode, done.stderr) == (0, "")
     assert processes_below(sleepy.root) == []
