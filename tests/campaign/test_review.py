@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from autoresearch.campaign.review import MOST_ASKED
+from autoresearch.campaign.scheduler import SAME_REASONS
 from autoresearch.campaign.simulation import Physics, SimulatedWorkspace, World, simulate
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.verdict import Action, Decision, Verdict
@@ -92,12 +93,13 @@ def test_the_same_program_is_never_run_twice():
 
     ledger = simulate(
         world,
-        limits=Limits(experiments=3, hours=2),
+        limits=Limits(experiments=30),
         wrap=lambda part: Unoriginal(part) if isinstance(part, SimulatedWorkspace) else part,
     )
     first, *rest = [e for e in ledger.experiments("sim") if e.number and e.verdict and not e.revisions]
 
     assert len(first.runs) == 1
+    assert len(rest) == SAME_REASONS  # and then its author is sent home, whatever the limit
     assert rest
     assert {(len(e.runs), e.reason) for e in rest} == {(0, "the same program as #1, which has been run")}
 

@@ -11,6 +11,7 @@ act and after each result, so the loop may be killed between any two lines.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -108,8 +109,8 @@ class Scheduler:
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
         self.began_at = clock.now()
         """When this session began, in Unix seconds."""
-        self._fruitless: dict[str, list[str]] = {name: [] for name in self._researchers}
-        """Reasons of each researcher's fruitless proposals since its last good one."""
+        self._fruitless: defaultdict[str, list[str]] = defaultdict(list)
+        """Reasons of each researcher's fruitless proposals since the last one that was worth a run."""
 
     # --- the loop ---------------------------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class Scheduler:
 
     def _drain(self) -> None:
         """Give what was told to stop the time to do so; its answers are read by the next session."""
-        for _ in range(len(self.running) + len(self.proposing)):
+        for _ in range(len(self.running) + len(self.proposing) + 1):  # and the wake of `finish`
             self._tasks.wait(DRAIN_SECONDS)
 
     def _dispatch(self) -> None:
@@ -174,8 +175,8 @@ class Scheduler:
         match done.key, done.result:
             case RunTask(_, request), RunResult() as result:
                 self._take_result(request, result)
-            case ProposalTask(name, number), (Proposal() | NoProposal()) as proposal:
-                self._take_proposal(name, number, proposal)
+            case ProposalTask(_, number), (Proposal() | NoProposal()) as proposal:
+                self._take_proposal(number, proposal)
 
     # --- runs -------------------------------------------------------------------------------------------------
 
@@ -197,8 +198,9 @@ class Scheduler:
             if experiment is None:
                 continue
             if (twin := board.twin_of(experiment)) is not None:
-                self._review.decide(experiment, Verdict.DISCARD, f"the same program as #{twin}, which has been run")
+                self._refuse(experiment, Verdict.DISCARD, f"the same program as #{twin}, which has been run")
                 continue
+            self._fruitless[experiment.researcher].clear()
             return experiment, None
         return None
 
@@ -291,21 +293,20 @@ class Scheduler:
             hardware=self._plan.hardware,
         )
 
-    def _take_proposal(self, name: str, number: int, proposal: Proposal | NoProposal) -> None:
+    def _take_proposal(self, number: int, proposal: Proposal | NoProposal) -> None:
         experiment = self.board.get(number)
         if isinstance(proposal, NoProposal):
-            if not proposal.interrupted:
-                self._fruitless[name].append(proposal.reason)
             experiment = replace(experiment, proposal=_costing(proposal.cost_usd))
-            self._review.decide(experiment, Verdict.CRASH, proposal.reason)
+            if proposal.interrupted:
+                self._review.decide(experiment, Verdict.CRASH, proposal.reason)
+            else:
+                self._refuse(experiment, Verdict.CRASH, proposal.reason)
             return
         experiment = replace(experiment, proposal=proposal)
         change = self._workspace.commit(number, experiment.parent, proposal.hypothesis)
         if isinstance(change, Refusal):
-            self._fruitless[name].append(change.reason)
-            self._review.decide(replace(experiment, commit=change.commit), Verdict.CRASH, change.reason)
+            self._refuse(replace(experiment, commit=change.commit), Verdict.CRASH, change.reason)
             return
-        self._fruitless[name].clear()
         experiment = replace(
             with_change(experiment, change), stage=Stage.PROPOSED, plan_drift=plan_drift(proposal, change)
         )
@@ -313,6 +314,11 @@ class Scheduler:
         self.board.fresh.append(number)
         self._workspace.close(number)
         self._observe(Notice("proposed", experiment, proposal.hypothesis))
+
+    def _refuse(self, experiment: Experiment, verdict: Verdict, reason: str) -> None:
+        """End an experiment that is not worth a run, and remember it against its researcher."""
+        self._fruitless[experiment.researcher].append(reason)
+        self._review.decide(experiment, verdict, reason)
 
     # --- limits -----------------------------------------------------------------------------------------------
 
@@ -338,8 +344,8 @@ class Scheduler:
         if self.stopping:
             return self.stopping
         over = self.limits.exhausted(experiments=self.board.tried, hours=0, cost_usd=0)
-        last = next((e.reason for e in reversed(self.board.history) if e.verdict is Verdict.CRASH), "")
-        return over or f"no researcher has anything more to propose ({last})"
+        last = [f"{name}: {reasons[-1]}" for name, reasons in self._fruitless.items() if reasons]
+        return over or f"no researcher has anything more to propose ({'; '.join(last)})"
 
 
 def _costing(cost_usd: float | None) -> Proposal:
