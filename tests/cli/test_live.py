@@ -32,7 +32,7 @@ from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, RunRequest, RunResult
 from autoresearch.domain.verdict import Verdict
 from autoresearch.runner.protocol import Slot
-from tests.cli.toylab import GUARD_SECONDS, Lab, MakeLab
+from tests.cli.toylab import AGENT, GUARD_SECONDS, Lab, MakeLab
 
 EVIL = "[red]evil[/red] [/] \x1b[2J\x1b]0;title\x07 \x07\x08 \u202e\u200b größe 実験の改善 " * 3
 
@@ -177,7 +177,7 @@ def test_campaign_on_a_terminal(make_lab: MakeLab, columns: int) -> None:
     lab = make_lab(train=SLOW + "print(f'METRIC loss={X}')\n")
     terminal = Terminal(lab, columns, "run", "--experiments", "1")
     said = terminal.read_until(None)
-    assert terminal.close() == 0
+    assert terminal.close() == 0, said
     assert "Traceback" not in said and "╭─" in said
     assert "step" in said or columns == 40
     after = said[said.rindex("╰") :]
@@ -192,16 +192,28 @@ def test_ctrl_c_on_a_terminal(make_lab: MakeLab) -> None:
     terminal.read_until("#0 baseline")
     terminal.press(b"\x03")
     said = terminal.read_until(None)
-    assert terminal.close() == 0
+    assert terminal.close() == 0, said
     assert "finishing 1 run" in said and "stopped by Ctrl-C" in said
     assert lab.outcome_of(0)[0] == "finished"
+
+
+def test_ctrl_c_at_a_bad_moment(make_lab: MakeLab) -> None:
+    """Ctrl-C typed while git works for us ends no git: the campaign ends as it was asked to, and goes on later."""
+    lab = make_lab(agent=AGENT)
+    for number in range(2, 5):
+        terminal = Terminal(lab, 80, "run", "--experiments", "40", "--plain")
+        terminal.read_until(f"#{number} ")
+        terminal.press(b"\x03")
+        said = terminal.read_until(None)
+        assert terminal.close() == 0, said
+    assert all(run["result"] for e in lab.log() for run in e["runs"])
 
 
 def test_dumb_terminal_and_plain(lab: Lab) -> None:
     """`--plain` on a terminal gives lines without one control sequence."""
     terminal = Terminal(lab, 80, "run", "--experiments", "1", "--plain")
     said = terminal.read_until(None)
-    assert terminal.close() == 0
+    assert terminal.close() == 0, said
     assert "\x1b" not in said and "#0 keep" in said
 
 

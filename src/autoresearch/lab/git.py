@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -249,9 +250,15 @@ class Git:
         settings = [part for setting in _SETTINGS for part in ("-c", setting)]
         command = [self._executable, "--no-optional-locks", *settings, *arguments]
         try:
-            return subprocess.run(
-                command, input=stdin, capture_output=True, cwd=cwd, env=_environment(variables), check=False
-            )
+            while True:
+                # In a session of its own, because a terminal sends Ctrl-C to all of ours: it is for us, and git is to
+                # end its work. Where Ctrl-C comes before the child has that session, there is no git yet: once more.
+                ended = subprocess.run(
+                    command, input=stdin, capture_output=True, cwd=cwd, env=_environment(variables), check=False,
+                    start_new_session=True,
+                )  # fmt: skip
+                if ended.returncode != -signal.SIGINT:
+                    return ended
         except FileNotFoundError:
             if not cwd.is_dir():
                 raise GitError(f"{cwd} does not exist: name the lab's folder") from None
