@@ -87,3 +87,21 @@ def test_a_crash_of_two_changes_forbids_their_combination_alone(settled: MakeExp
     memory.read([settled(0, 1.0), settled(1, None, Outcome.OUT_OF_MEMORY, DEPTH=16, BATCH_SIZE=128)])
     assert memory.is_tried("any", {**START, "DEPTH": 16, "BATCH_SIZE": 128})
     assert not memory.is_hopeless({**START, "DEPTH": 16}, ["DEPTH"])
+
+
+def test_a_crash_teaches_which_number_must_be_a_multiple_of_which(settled: MakeExperiment) -> None:
+    """One crash of a width that its heads do not divide spares the others, and forbids no width that they do."""
+    base = {"MODEL_DIM": 64, "HEAD_DIM": 64}
+    detail = "AssertionError: MODEL_DIM 16 must be a multiple of HEAD_DIM 64"
+    memory = Memory()
+
+    memory.read([
+        settled(0, 1.0, base=base),
+        settled(1, None, Outcome.CRASHED, base=base, detail=detail, MODEL_DIM=16),
+    ])  # fmt: skip
+
+    assert memory.multiples == {("MODEL_DIM", "HEAD_DIM")}
+    assert memory.is_hopeless({"MODEL_DIM": 32, "HEAD_DIM": 64}, ["MODEL_DIM"])
+    assert memory.is_hopeless({"MODEL_DIM": 64, "HEAD_DIM": 128}, ["HEAD_DIM"])
+    assert not memory.is_hopeless({"MODEL_DIM": 128, "HEAD_DIM": 64}, ["MODEL_DIM"])
+    assert not memory.is_hopeless({"MODEL_DIM": 32, "HEAD_DIM": 16}, ["MODEL_DIM", "HEAD_DIM"])

@@ -48,8 +48,8 @@ class Memory:
     """The value of each constant when it was first seen."""
     bounds: dict[tuple[str, int], float] = field(default_factory=dict)
     """(constant, ±1 for up or down) to the value of least excess that failed."""
-    together: set[tuple[str, str]] = field(default_factory=set)
-    """Pairs of whole numbers of which one has to divide the other."""
+    multiples: set[tuple[str, str]] = field(default_factory=set)
+    """Pairs of whole numbers of which the first has to be a multiple of the second."""
     broken: list[dict[str, ConstantValue]] = field(default_factory=list)
     """Values that crash while the others stand as they are here."""
 
@@ -110,7 +110,7 @@ class Memory:
                     return True
         if any(all(constants.get(name) == value for name, value in broken.items()) for broken in self.broken):
             return True
-        return any(not _divides(constants, a, b) for a, b in self.together)
+        return any(not _is_multiple(constants, multiple, divisor) for multiple, divisor in self.multiples)
 
     def _take(self, experiment: Experiment) -> None:
         constants = knobs(experiment.constants)
@@ -164,12 +164,13 @@ class Memory:
         named = [other for other in whole if re.search(rf"\b{re.escape(other)}\b", detail, re.IGNORECASE)]
         if _is_whole(constants[name]) and (named or _DIVISIBILITY.search(detail)):
             parted = [
-                other
+                (multiple, divisor)
                 for other in named or whole
-                if _divides(parent, name, other) and not _divides(constants, name, other)
+                for multiple, divisor in ((name, other), (other, name))
+                if _is_multiple(parent, multiple, divisor) and not _is_multiple(constants, multiple, divisor)
             ]
-            if len(parted) == 1:
-                self.together.add((name, parted[0]))
+            if len({frozenset(pair) for pair in parted}) == 1:  # where both ways parted, the larger is the multiple
+                self.multiples.add(max(parted, key=lambda pair: _size(constants, pair[0])))
         context = (named or whole) if _is_whole(constants[name]) else []
         self.broken.append({each: constants[each] for each in [name, *context]})
 
@@ -192,9 +193,12 @@ def _is_whole(value: ConstantValue) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 1
 
 
-def _divides(constants: Constants, a: str, b: str) -> bool:
-    """Whether one of two whole numbers divides the other; absent or other values do not forbid anything."""
-    x, y = constants.get(a), constants.get(b)
-    if isinstance(x, int) and isinstance(y, int) and min(x, y) > 0:
-        return x % y == 0 or y % x == 0
-    return True
+def _is_multiple(constants: Constants, multiple: str, divisor: str) -> bool:
+    """Whether the first is a multiple of the second; absent or other values do not forbid anything."""
+    x, y = constants.get(multiple), constants.get(divisor)
+    return not (isinstance(x, int) and isinstance(y, int) and min(x, y) > 0) or x % y == 0
+
+
+def _size(constants: Constants, name: str) -> float:
+    value = constants[name]
+    return float(value) if isinstance(value, int | float) else 0.0
