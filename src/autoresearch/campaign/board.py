@@ -73,7 +73,7 @@ class Board:
     def put(self, experiment: Experiment) -> Experiment:
         """Take in the newest record of an experiment."""
         if experiment.stage is Stage.SETTLED:
-            experiment = _without_environments(experiment)
+            experiment = _lean(experiment)
         before = self._experiments.get(experiment.number)
         self._experiments[experiment.number] = experiment
         self.cost_usd += (experiment.proposal.cost_usd or 0.0) - (before.proposal.cost_usd or 0.0 if before else 0.0)
@@ -139,13 +139,13 @@ class Board:
             self._spread[experiment.number] = (sum((v - mean) ** 2 for v in sample.values), sample.count - 1)
 
 
-def _without_environments(experiment: Experiment) -> Experiment:
+def _lean(experiment: Experiment) -> Experiment:
     """What briefs and the judge need of history: a night of it stays in memory, and the ledger has the rest."""
-    lean = [
-        run if run.result is None else replace(run, result=replace(run.result, environment={}))
+    runs = [
+        run if run.result is None else replace(run, result=replace(run.result, environment={}, telemetry={}))
         for run in experiment.runs
     ]
-    return replace(experiment, runs=tuple(lean))
+    return replace(experiment, runs=tuple(runs))
 
 
 def _in_order_of_verdict(experiment: Experiment) -> tuple[float, int]:

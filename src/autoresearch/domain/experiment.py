@@ -23,7 +23,7 @@ class Stage(StrEnum):
     """Git and the exports agree with the verdict."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Run:
     """One run as the ledger holds it: the intent always, the result once there is one."""
 
@@ -32,7 +32,7 @@ class Run:
     result: RunResult | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Experiment:
     """One row of history. A live change goes through the ledger, which returns a new record."""
 

@@ -19,7 +19,7 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """A declared plan; the edits themselves stand in the worktree that the researcher was given.
 

@@ -44,7 +44,7 @@ class Purpose(StrEnum):
     """The judge wants one more value of the same commit."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """Everything that a slot needs to execute one run; self-contained, so that any machine could.
 
@@ -67,7 +67,7 @@ class RunRequest:
         return f"{self.campaign}/{self.experiment:05d}/{self.ordinal}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """What one run answered.
 

@@ -18,7 +18,7 @@ class Verdict(StrEnum):
     CRASH = "crash"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """Metric values of one commit under fresh seeds, in the order they were measured."""
 
@@ -68,7 +68,7 @@ def like_with_like(candidate: Sample, incumbent: Sample) -> tuple[Sample, Sample
     return (candidate.under(shared), incumbent.under(shared)) if shared else (candidate, incumbent)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """One candidate before the judge: its runs, and those of the incumbent it wants to replace."""
 
@@ -92,7 +92,7 @@ class Action(StrEnum):
     """One more run of the incumbent under its next seed; the case comes back afterwards."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The judge's answer, with the numbers it rests on."""
 
