@@ -1,15 +1,18 @@
 """The scheduler in virtual time: determinism, faults, order and limits."""
 
+from collections import Counter
 from itertools import pairwise
 
 import pytest
 
-from autoresearch.campaign.simulation import Physics, World, simulate
+from autoresearch.campaign.simulation import Physics, SimulatedResearcher, World, simulate
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage
-from autoresearch.domain.run import Outcome
+from autoresearch.domain.proposal import Proposal
+from autoresearch.domain.run import Outcome, seed_of
 from autoresearch.domain.verdict import Verdict
 from autoresearch.ledger.ledger import Ledger
+from autoresearch.researchers.protocol import NoProposal
 from autoresearch.testing.faults import simulate_with_kills
 
 
@@ -76,9 +79,70 @@ def test_the_limit_of_experiments_is_exact():
     """As many experiments as asked for are measured, whatever was refused or conflicted beside them."""
     ledger = simulate(World(seed=5, slots=4), researchers=4, limits=Limits(experiments=50))
 
-    tried = measured(ledger.experiments("sim"))
+    assert len(measured(ledger.experiments("sim"))) == 50
 
-    assert 45 <= len(tried) <= 50  # proposals that became stale before their first run were counted too
+
+def test_the_proposal_that_reaches_the_cost_limit_is_run_all_the_same():
+    """What is paid for is measured; nothing more is asked for."""
+    world = World(seed=3, physics=Physics(proposal_cost_usd=1.0, refused_share=0))
+
+    ledger = simulate(world, limits=Limits(cost_usd=5))
+    experiments = ledger.experiments("sim")[1:]
+
+    assert len(experiments) == 5
+    assert all(e.verdict for e in experiments)
+
+
+def test_everybody_gets_a_turn():
+    """One slot and three researchers: whose last turn is longest ago is asked next."""
+    ledger = simulate(World(seed=1), researchers=3, limits=Limits(experiments=30))
+
+    turns = Counter(e.researcher for e in ledger.experiments("sim")[1:])
+
+    assert max(turns.values()) - min(turns.values()) <= 1
+
+
+def test_researchers_at_work_at_once_know_of_each_other(monkeypatch):
+    """A brief names the ideas that are still being written, so that nobody writes the same one."""
+    briefs = []
+    propose = SimulatedResearcher.propose
+    monkeypatch.setattr(SimulatedResearcher, "propose", lambda self, b: briefs.append(b) or propose(self, b))
+
+    simulate(World(seed=1, slots=2), researchers=2, limits=Limits(experiments=6))
+
+    assert any(e.commit is None for brief in briefs for e in brief.in_flight)
+    assert all(e.number != brief.number for brief in briefs for e in brief.in_flight)
+
+
+def test_a_researcher_with_nothing_new_is_asked_again_when_something_has_changed(monkeypatch):
+    """Failing while a run is under way costs one experiment, not the night."""
+
+    def dry_while_running(self, brief):
+        if brief.history and len(brief.history) % 2:
+            return NoProposal(f"nothing new after {len(brief.history)}")
+        return Proposal(f"idea {brief.number}")
+
+    monkeypatch.setattr(SimulatedResearcher, "propose", dry_while_running)
+    world = World(seed=1, physics=Physics(disturbed_share=0, refused_share=0, crash_share=0))
+
+    ledger = simulate(world, limits=Limits(experiments=8))
+
+    assert len(measured(ledger.experiments("sim"))) == 8
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_baseline_is_measured_as_often_as_asked_whatever_disturbs_it(seed):
+    """Every one of its values is under a seed of its own, the first one's included, or it is given up loudly."""
+    world = World(seed=seed, slots=2, physics=Physics(disturbed_share=0.5))
+
+    ledger = simulate_with_kills(world, kills=2, limits=Limits(experiments=2))
+    baseline = ledger.experiments("sim")[0]
+
+    if baseline.verdict is Verdict.KEEP:
+        assert set(baseline.sample.seeds) == {seed_of(seed, 0), seed_of(seed, 1)}
+        assert baseline.sample.count == 2
+    else:
+        assert baseline.reason.startswith("disturbed 3 times in a row")
 
 
 def test_slots_do_not_wait_for_researchers():

@@ -192,3 +192,13 @@ def test_an_import_is_whole_and_its_name_is_its_own(ledger):
         ledger.import_experiments(campaign, [row, row])
 
     assert ledger.experiments("old") == [row]
+
+
+def test_half_characters_are_no_trouble(ledger):
+    """A candidate may write a lone surrogate anywhere; the campaign goes on with a question mark."""
+    live = ledger.begin_experiment(experiment(researcher="a\ud800", constants={"X": "\ud800"}))
+    live = ledger.begin_run(live, request(), "cpu0")
+    ledger.finish_run(live, request(), RunResult(Outcome.CRASHED, detail="\ud800", config={"\ud800": 1}))
+    ledger.decide(live, Verdict.CRASH, "\ud800")
+
+    assert ledger.experiments("night")[0].reason == "?"

@@ -210,6 +210,12 @@ def test_stopping_interrupts_what_runs_and_starts_nothing_more(lab):
     assert lab.checkouts == 1
 
 
+def test_a_candidate_cannot_pose_as_a_person_who_interrupts(lab):
+    """Interrupted runs are repeated without a bound, so only our own stop makes one."""
+    engine = lab.write("import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)").engine()
+    assert engine.execute(request(), SLOT).outcome is Outcome.DISTURBED
+
+
 def test_low_disk_space_stops_before_the_start(lab):
     """Better no run than a spoilt one; the message says what to do."""
     with pytest.raises(AutoResearchError, match=r"Only 5 MB are free .* Free some space"):

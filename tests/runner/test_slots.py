@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from autoresearch.errors import UserError
 from autoresearch.host.hardware import Gpu, Hardware
 from autoresearch.runner.protocol import Slot
-from autoresearch.runner.slots import make_slots, thread_count, thread_limits
+from autoresearch.runner.slots import make_slots, slot_kind, thread_count, thread_limits
 
 GPUS = (Gpu(0, "H200", "GPU-a", 1), Gpu(1, "H200", "GPU-b", 1))
 
@@ -93,3 +93,12 @@ def test_threads_follow_the_cores():
     assert thread_count(cpu[0], cpu, machine(8)) == 2
     assert thread_count(gpu[0], gpu, machine(8, GPUS)) == 4
     assert set(thread_limits(2).values()) == {"2"}
+
+
+def test_slots_that_give_a_run_less_are_of_another_kind():
+    """More slots of the same share are the same kind; the same machine cut finer is not."""
+    whole, halves = machine(4), machine(4)
+    one = slot_kind(make_slots(whole, cpu_slots=1, cores_per_slot=2), whole)
+
+    assert one == slot_kind(make_slots(halves, cpu_slots=2, cores_per_slot=2), halves)
+    assert one != slot_kind(make_slots(halves, cpu_slots=2, cores_per_slot=1), halves)

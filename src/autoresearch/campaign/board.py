@@ -61,6 +61,8 @@ class Board:
         """What all proposals cost together, as far as their researchers know."""
         self.next_number = 0
         """The first number not taken."""
+        self.last_of: dict[str, int] = {}
+        """Researcher → the number of its newest experiment."""
         self._experiments: dict[int, Experiment] = {}
         self._position: dict[int, int] = {}
         self._programs: dict[str, int] = {}
@@ -78,6 +80,7 @@ class Board:
         self._experiments[experiment.number] = experiment
         self.cost_usd += (experiment.proposal.cost_usd or 0.0) - (before.proposal.cost_usd or 0.0 if before else 0.0)
         self.next_number = max(self.next_number, experiment.number + 1)
+        self.last_of[experiment.researcher] = max(self.last_of.get(experiment.researcher, -1), experiment.number)
         if experiment.runs and not experiment.is_baseline:
             self._tried.add(experiment.number)
         if experiment.runs and experiment.content:
@@ -105,8 +108,9 @@ class Board:
     @property
     def noise(self) -> float | None:
         """Pooled standard deviation of identical runs under different seeds; None below one repeated commit."""
-        freedom = sum(dof for _, dof in self._spread.values())
-        return None if not freedom else (sum(square for square, _ in self._spread.values()) / freedom) ** 0.5
+        spread = list(self._spread.values())  # at once: the live view reads this from another thread
+        freedom = sum(dof for _, dof in spread)
+        return None if not freedom else (sum(square for square, _ in spread) / freedom) ** 0.5
 
     @property
     def tried(self) -> int:
@@ -121,6 +125,10 @@ class Board:
     def parent_of(self, experiment: Experiment) -> Experiment:
         """The kept experiment that `experiment` was written against."""
         return self._experiments[self.kept[experiment.parent]]
+
+    def withdraw(self, number: int) -> None:
+        """Ask for no more runs of an experiment."""
+        self.asked = deque(asked for asked in self.asked if asked != number)
 
     def forget_waiting(self) -> list[int]:
         """Take every case that waits for the incumbent."""

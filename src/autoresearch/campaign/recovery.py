@@ -19,6 +19,7 @@ from autoresearch.campaign.review import Review
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.verdict import Verdict
+from autoresearch.errors import LabError
 from autoresearch.lab.protocol import Workspace
 from autoresearch.ledger.ledger import Ledger
 
@@ -34,11 +35,19 @@ def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, revi
     best = board.best
     if best is not None and best.commit is not None and workspace.tip != best.commit:
         workspace.keep(best.commit)
+        if workspace.tip != best.commit:
+            raise LabError(
+                f"the campaign's branch is at {workspace.tip[:8]}, beyond its incumbent #{best.number} "
+                f"({best.commit[:8]}): somebody committed there; move that work to another branch and set this one back"
+            )
         remarks.append(f"moved the campaign's branch to #{best.number}, as the ledger says")
     left_over = sorted(board.live.values(), key=lambda experiment: experiment.number)
     _ask_for_baseline(plan, board, ledger, workspace)
     for experiment in left_over:
         remarks.append(_resume(experiment, board, workspace, review))
+    for experiment in board.history:  # the judge may have asked for one more run of a kept commit
+        if any(run.result is None for run in experiment.runs) and experiment not in left_over:
+            remarks.append(_queue(experiment, board, review))
     for remark in remarks:
         ledger.note(plan.campaign, "recovered", remark)
     return remarks
@@ -69,7 +78,7 @@ def _queue(experiment: Experiment, board: Board, review: Review) -> str:
         review.consider(number)
         if made[-1].outcome.is_repeatable:
             return f"#{number}: its last run was {made[-1].outcome}, so it is made again"
-        return f"#{number}: its runs were done, now it is judged"
+        return f"#{number}: its runs have ended, and the next step follows from them"
     if experiment.is_baseline:
         return "#0: the baseline is still to be measured"
     waiting = board.asked if experiment.runs else board.fresh
@@ -94,5 +103,4 @@ def _ask_for_baseline(plan: Plan, board: Board, ledger: Ledger, workspace: Works
         board.put(ledger.begin_experiment(untouched))
     baseline = board.get(0)
     if baseline.stage is Stage.PROPOSED:
-        made = [run for run in baseline.runs if run.result is None or not run.result.outcome.is_repeatable]
-        board.asked.extend([0] * (plan.baseline_runs - len(made)))
+        board.asked.extend([0] * (plan.baseline_runs - len(baseline.standing_runs)))

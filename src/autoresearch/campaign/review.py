@@ -71,10 +71,13 @@ class Review:
         if experiment.stage is Stage.SETTLED:  # one more run of a kept commit, asked for on others' behalf
             for waiting in self._board.forget_waiting():
                 self.consider(waiting)
-        elif any(run.result is None for run in experiment.runs) or number in self._board.asked:
             return
-        elif self._was_spoilt(experiment):
-            self._repeat(experiment)
+        if experiment.failure:
+            self._board.withdraw(number)  # one failure is enough
+        if any(run.result is None for run in experiment.runs) or number in self._board.asked:
+            return
+        if missing := self._missing_runs(experiment):
+            self._repeat(experiment, missing)
         elif failure := experiment.failure:
             self.decide(experiment, Verdict.CRASH, f"{failure.outcome}: {_first_line(failure.detail)}")
         elif experiment.is_baseline:
@@ -111,18 +114,22 @@ class Review:
         )
         return self._board.put(self._ledger.record(rebased, "rebased", detail))
 
-    def _was_spoilt(self, experiment: Experiment) -> bool:
-        """Whether the last run said nothing of the candidate."""
+    def _missing_runs(self, experiment: Experiment) -> int:
+        """Runs that were wanted and said nothing: all of the baseline's, and of a candidate the last one."""
+        if experiment.failure:
+            return 0
+        if experiment.is_baseline:
+            return max(0, self._plan.baseline_runs - experiment.sample.count)
         endings = _endings(experiment)
-        return bool(endings) and endings[-1].is_repeatable
+        return int(bool(endings) and endings[-1].is_repeatable)
 
-    def _repeat(self, experiment: Experiment) -> None:
-        if _endings(experiment)[-MOST_DISTURBED:] == [Outcome.DISTURBED] * MOST_DISTURBED:
-            last = next(run.result.detail for run in reversed(experiment.runs) if run.result)
-            cause = _first_line(last) or "for no known cause"
-            self.decide(experiment, Verdict.CRASH, f"disturbed {MOST_DISTURBED} times in a row: {cause}")
+    def _repeat(self, experiment: Experiment, missing: int) -> None:
+        endings = _endings(experiment)[-MOST_DISTURBED:]
+        if endings == [Outcome.DISTURBED] * MOST_DISTURBED:
+            cause = _first_line(experiment.runs[-1].result.detail if experiment.runs[-1].result else "")
+            self.decide(experiment, Verdict.CRASH, f"disturbed {MOST_DISTURBED} times in a row; the last time: {cause}")
         else:
-            self._board.asked.appendleft(experiment.number)
+            self._board.asked.extendleft([experiment.number] * missing)
 
     def _accept_baseline(self, experiment: Experiment) -> None:
         sample, name = experiment.sample, self._plan.metric.name

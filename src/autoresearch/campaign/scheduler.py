@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.recovery import recover
@@ -35,6 +36,11 @@ from autoresearch.runner.protocol import Engine, Slot
 
 SAME_REASONS = 4
 """Fruitless proposals in a row with one and the same reason after which a researcher is sent home."""
+
+RESTS = (0.02, 0.1, 0.5, 2.0)
+"""How long a researcher rests after its first, second, … fruitless proposal when no run ends meanwhile.
+
+In units of a run's budget, which says what waiting costs: 6 s to 10 min where runs train for 5 minutes."""
 
 DRAIN_SECONDS = 10.0
 """How long a failing session waits for each run that it stopped: the grace of a run and a little more."""
@@ -111,6 +117,12 @@ class Scheduler:
         """When this session began, in Unix seconds."""
         self._fruitless: defaultdict[str, list[str]] = defaultdict(list)
         """Reasons of each researcher's fruitless proposals since the last one that was worth a run."""
+        self._ended = 0
+        """Runs that ended in this session."""
+        self._refused_at: dict[str, int] = {}
+        """How many had ended when a researcher last proposed in vain."""
+        self._rests_until: dict[str, float] = {}
+        """When it may be asked again although nothing has changed; a provider may be back by then."""
 
     # --- the loop ---------------------------------------------------------------------------------------------
 
@@ -128,9 +140,9 @@ class Scheduler:
         try:
             while True:
                 self._dispatch()
-                if not self.running and not self.proposing:
+                if not self.running and not self.proposing and self._rest_seconds() is None:
                     return self._why_over()
-                done = self._tasks.wait(self._seconds_left())
+                done = self._tasks.wait(self._wait_seconds())
                 if done is not None:
                     self._take(done)
         except Exception:
@@ -158,8 +170,9 @@ class Scheduler:
     def _dispatch(self) -> None:
         """Give every free slot a run and every idle researcher a brief, as far as there is need."""
         self._check_limits()
-        while not self.stopping and (slot := self._free_slot()) and (work := self._next_run(slot)):
-            self._start_run(*work, slot)
+        for slot in self._engine.slots:
+            if not self.stopping and slot.name not in self.running and (work := self._next_run(slot)):
+                self._start_run(*work, slot)
         while not self.stopping and self._wants_proposal() and (researcher := self._idle_researcher()):
             self._start_proposal(researcher)
 
@@ -183,11 +196,12 @@ class Scheduler:
     def _next_run(self, slot: Slot) -> tuple[Experiment, RunRequest | None] | None:
         """The most urgent run: one that was interrupted, one that the judge wants, a fresh proposal."""
         board = self.board
-        if board.resumed:
-            at_home = next((i for i, (_, _, name) in enumerate(board.resumed) if name == slot.name), 0)
-            number, request, _ = board.resumed[at_home]
-            del board.resumed[at_home]
-            return board.get(number), request
+        for resumed in board.resumed:
+            number, request, home = resumed
+            # It may still be executing where it began, so nowhere else, unless that slot is gone.
+            if home == slot.name or home not in {other.name for other in self._engine.slots}:
+                board.resumed.remove(resumed)
+                return board.get(number), request
         if board.asked:
             return board.get(board.asked.popleft()), None
         while board.fresh and board.best is not None:
@@ -214,10 +228,10 @@ class Scheduler:
         self._tasks.start(task, partial(self._engine.execute, request, slot))
 
     def _request(self, experiment: Experiment) -> RunRequest:
-        """The next run of an experiment: replicate j of any commit uses seed j."""
+        """The next run of an experiment: the first of the seeds that every commit uses, in the same order."""
         assert experiment.commit is not None
-        same = [run for run in experiment.runs if run.request.commit == experiment.commit]
-        replicate = sum(1 for run in same if run.result is None or not run.result.outcome.is_repeatable)
+        used = {run.request.seed for run in experiment.standing_runs}
+        replicate = next(j for j in count() if self._plan.seed_for(j) not in used)
         return RunRequest(
             campaign=self._plan.campaign,
             experiment=experiment.number,
@@ -230,32 +244,44 @@ class Scheduler:
         )
 
     def _take_result(self, request: RunRequest, result: RunResult) -> None:
+        self._ended += 1
+        incumbent = self.board.incumbent
         experiment = self.board.get(request.experiment)
         experiment = self.board.put(self._ledger.finish_run(experiment, request, result))
         self._observe(Notice("ran", experiment, result.outcome))
         if not self.stopping or not result.outcome.is_repeatable:
             self._review.consider(request.experiment)
-
-    def _free_slot(self) -> Slot | None:
-        return next((slot for slot in self._engine.slots if slot.name not in self.running), None)
+        if incumbent is not None and self.board.incumbent != incumbent:
+            self._fruitless.clear()  # on another parent, everything may be worth another try
 
     # --- proposals --------------------------------------------------------------------------------------------
 
     def _wants_proposal(self) -> bool:
         """Whether one more proposal is needed to keep the slots busy, and allowed."""
-        limit = self.limits.experiments
-        if limit is not None and self.board.tried + len(self.proposing) >= limit:
+        if self._spent(self.board.tried + len(self.proposing)):
             return False
         free = len(self._engine.slots) - len(self.running)
         backlog = len(self.board.fresh) + len(self.proposing)
         return backlog < free + self._plan.lookahead * len(self._engine.slots)
 
     def _idle_researcher(self) -> Researcher | None:
-        """Whoever is neither at work nor sent home."""
-        for name, researcher in self._researchers.items():
-            if name not in self.proposing and not self._is_sent_home(name):
-                return researcher
-        return None
+        """Whoever is neither at work nor sent home nor waiting; the one whose last turn is longest ago."""
+        idle = [name for name in self._researchers if name not in self.proposing and not self._is_waiting(name)]
+        idle = [name for name in idle if not self._is_sent_home(name)]
+        return self._researchers[min(idle, key=lambda name: self.board.last_of.get(name, -1))] if idle else None
+
+    def _is_waiting(self, name: str) -> bool:
+        """Whether a researcher has just failed and nothing has changed since: asking again would give the same."""
+        if not self._fruitless[name] or self._refused_at[name] != self._ended:
+            return False
+        return bool(self.running) or self._clock.now() < self._rests_until[name]
+
+    def _rest_seconds(self) -> float | None:
+        """How long until somebody who failed may be asked again, when there is nothing else to wait for."""
+        if self.stopping or self.running or not self._wants_proposal():
+            return None
+        rests = [self._rests_until[name] for name in self._researchers if self._is_waiting(name)]
+        return max(0.0, min(rests) - self._clock.now()) if rests else None
 
     def _is_sent_home(self, name: str) -> bool:
         """Whether a researcher failed so often, or so alike, that only a person can help."""
@@ -289,7 +315,7 @@ class Scheduler:
             incumbent=self.board.best,
             noise=self.board.noise,
             history=self.board.history,
-            in_flight=tuple(e for e in self.board.live.values() if e.commit and not e.is_baseline),
+            in_flight=tuple(e for e in self.board.live.values() if not e.is_baseline and e.number != experiment.number),
             hardware=self._plan.hardware,
         )
 
@@ -297,7 +323,7 @@ class Scheduler:
         experiment = self.board.get(number)
         if isinstance(proposal, NoProposal):
             experiment = replace(experiment, proposal=_costing(proposal.cost_usd))
-            if proposal.interrupted:
+            if proposal.interrupted and self.stopping:
                 self._review.decide(experiment, Verdict.CRASH, proposal.reason)
             else:
                 self._refuse(experiment, Verdict.CRASH, proposal.reason)
@@ -318,32 +344,42 @@ class Scheduler:
     def _refuse(self, experiment: Experiment, verdict: Verdict, reason: str) -> None:
         """End an experiment that is not worth a run, and remember it against its researcher."""
         self._fruitless[experiment.researcher].append(reason)
+        self._refused_at[experiment.researcher] = self._ended
+        failures = len(self._fruitless[experiment.researcher])
+        rest = RESTS[min(failures, len(RESTS)) - 1] * self._plan.budget_seconds
+        self._rests_until[experiment.researcher] = self._clock.now() + rest
         self._review.decide(experiment, verdict, reason)
 
     # --- limits -----------------------------------------------------------------------------------------------
 
     def _check_limits(self) -> None:
-        hours = (self._clock.now() - self.began_at) / 3600
-        # Experiments are not checked here: those already proposed are still to be run and judged.
-        over = Limits(None, self.limits.hours, self.limits.cost_usd).exhausted(
-            experiments=0, hours=hours, cost_usd=self.board.cost_usd
-        )
-        baseline = self.board.get(0)
+        """Whether everything has to stop: nothing new is begun, what is proposed waits for the next session."""
+        baseline, over = self.board.get(0), None
+        if self._seconds_left() == 0:
+            over = f"the {self.limits.hours:g} h of this session are over"
         if baseline.verdict is Verdict.CRASH:
             over = f"the baseline did not run ({baseline.reason}): mend the lab, commit, and start again"
         if over and not self.stopping:
             self.stopping = over
             self._observe(Notice("stopping", text=over))
 
+    def _spent(self, experiments: int) -> str | None:
+        """Whether nothing more may be proposed; what is proposed already is run and judged all the same."""
+        return self.limits.spent(experiments=experiments, cost_usd=self.board.cost_usd)
+
     def _seconds_left(self) -> float | None:
         if self.limits.hours is None or self.stopping:
             return None
         return max(0.0, self.began_at + self.limits.hours * 3600 - self._clock.now())
 
+    def _wait_seconds(self) -> float | None:
+        waits = [seconds for seconds in (self._seconds_left(), self._rest_seconds()) if seconds is not None]
+        return min(waits, default=None)
+
     def _why_over(self) -> str:
         if self.stopping:
             return self.stopping
-        over = self.limits.exhausted(experiments=self.board.tried, hours=0, cost_usd=0)
+        over = self._spent(self.board.tried)
         last = [f"{name}: {reasons[-1]}" for name, reasons in self._fruitless.items() if reasons]
         return over or f"no researcher has anything more to propose ({'; '.join(last)})"
 

@@ -50,7 +50,7 @@ from autoresearch.researchers.protocol import Researcher
 from autoresearch.runner.environment import resolve_program
 from autoresearch.runner.local import LocalEngine, Recipe
 from autoresearch.runner.protocol import Slot
-from autoresearch.runner.slots import make_slots, thread_count
+from autoresearch.runner.slots import make_slots, slot_kind, thread_count
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def open_session(
         _prepare(root, config)
         ledger = Ledger.open(home.ledger, clock)
         try:
-            campaign = _choose_campaign(root, config, ledger, choice, policy, clock)
+            campaign = _choose_campaign(root, config, slot_kind(slots, hardware), ledger, choice, policy, clock)
             # The branch first: what cannot have one leaves no trace in the ledger.
             workspace = GitWorkspace(
                 root,
@@ -209,7 +209,7 @@ def _locked(home: Home) -> Iterator[None]:
         who = f"process {pid}" if pid else "another process"
         raise UserError(
             f"{who} is running a campaign on this lab already: see it with `autoresearch status`, "
-            "or give this lab more slots in autoresearch.toml instead of a second campaign"
+            "a second one would disturb its runs"
         ) from None
     except OSError as error:
         raise LabError(f"{home.folder} cannot be locked ({error.strerror}): make it writable") from error
@@ -259,7 +259,7 @@ def _noted(ledger: Ledger, campaign: Campaign) -> Iterator[None]:
 
 
 def _choose_campaign(
-    root: Path, config: LabConfig, ledger: Ledger, choice: Choice, policy: Policy, clock: Clock
+    root: Path, config: LabConfig, kind: str, ledger: Ledger, choice: Choice, policy: Policy, clock: Clock
 ) -> Campaign:
     known = {campaign.name: campaign for campaign in ledger.campaigns()}
     own = [campaign for campaign in known.values() if campaign.origin == "run"]
@@ -273,7 +273,7 @@ def _choose_campaign(
     else:
         chosen = latest
     if chosen is None:
-        return _new_campaign(root, config, choice, policy, known, clock)
+        return _new_campaign(root, config, kind, choice, policy, known, clock)
     if chosen.origin != "run":
         raise UserError(f"campaign {chosen.name!r} was imported and cannot be run: start one with --new")
     if chosen.comparable_hash != config.comparable_hash():
@@ -282,11 +282,27 @@ def _choose_campaign(
             "so new results could not be compared with its own: begin another with `autoresearch run --new`, "
             "or undo the change"
         )
+    if chosen.slot_kind != kind:
+        raise LabError(
+            f"campaign {chosen.name!r} ran on other slots ({chosen.slot_kind}) than these ({kind}), so new results "
+            "could not be compared with its own: begin another with `autoresearch run --new`, or set [slots] as it was"
+        )
+    if choice.name is not None and _has_dead_baseline(ledger, chosen):
+        raise UserError(
+            f"campaign {chosen.name!r} ended with its baseline, and its commit stays what it was: mend the lab, and "
+            "begin another with `autoresearch run --new`"
+        )
     return chosen
 
 
 def _new_campaign(
-    root: Path, config: LabConfig, choice: Choice, policy: Policy, known: dict[str, Campaign], clock: Clock
+    root: Path,
+    config: LabConfig,
+    kind: str,
+    choice: Choice,
+    policy: Policy,
+    known: dict[str, Campaign],
+    clock: Clock,
 ) -> Campaign:
     """A campaign from the last commit, not recorded yet."""
     patterns = (*config.lab.editable, *config.protected)
@@ -313,6 +329,7 @@ def _new_campaign(
         policy=policy.name,
         metric=config.metric.to_metric(),
         comparable_hash=config.comparable_hash(),
+        slot_kind=kind,
         lab=json.loads(config.model_dump_json()),
     )
 

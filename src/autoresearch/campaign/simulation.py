@@ -77,12 +77,13 @@ class VirtualTasks(Generic[Key]):
         Raises:
             RuntimeError: Nothing is under way and nobody set a time: the loop would hang for ever.
         """
-        if not self._ends:
+        if not self._ends and timeout is None:
             raise RuntimeError("the scheduler waits, but nothing is under way")
-        ends_at, _, done = self._ends[0]
-        if timeout is not None and ends_at > self._clock.now() + timeout:
+        if not self._ends or (timeout is not None and self._ends[0][0] > self._clock.now() + timeout):
+            assert timeout is not None
             self._clock.advance(self._clock.now() + timeout)
             return None
+        ends_at, _, done = self._ends[0]
         heapq.heappop(self._ends)
         self._clock.advance(ends_at)
         return done
@@ -104,6 +105,7 @@ class Physics:
     """True gain of a proposal, positive means better."""
     run_seconds: tuple[float, float] = (310.0, 330.0)
     proposal_seconds: tuple[float, float] = (20.0, 120.0)
+    proposal_cost_usd: float | None = None
     crash_share: float = 0.05
     baseline_crashes: bool = False
     disturbed_share: float = 0.01
@@ -251,7 +253,7 @@ class SimulatedResearcher:
         """One proposal; its true effect is drawn when it is committed."""
         rng = self._world.rng("propose", brief.number)
         self._world.clock.sleep(rng.uniform(*self._world.physics.proposal_seconds))
-        return Proposal(f"idea {brief.number}", Kind.OTHER)
+        return Proposal(f"idea {brief.number}", Kind.OTHER, cost_usd=self._world.physics.proposal_cost_usd)
 
     def stop(self) -> None:
         """Virtual thoughts end at once anyway."""

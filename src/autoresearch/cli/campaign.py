@@ -74,7 +74,7 @@ def _say_goodbye(screen: Screen, session: Session, reason: str, report: Path, su
 
 
 def _how_to_go_on(reason: str) -> str:
-    if reason.startswith("stopped"):
+    if reason.startswith("stopped") or reason.endswith("of this session are over"):
         return "autoresearch run"
     if reason.startswith("no researcher"):
         return "mend what stands in parentheses above, then autoresearch run"
@@ -84,9 +84,12 @@ def _how_to_go_on(reason: str) -> str:
 @contextmanager
 def _stopping_on_signals(scheduler: Scheduler, screen: Screen) -> Iterator[None]:
     """First Ctrl-C: finish what is under way. Second, or a polite kill: stop now."""
+    asked = False
 
     def interrupt(_: int, __: FrameType | None) -> None:
-        if scheduler.stopping is None:
+        nonlocal asked
+        if not asked:
+            asked = True
             scheduler.finish("stopped by Ctrl-C")
             screen.stopping(len(scheduler.running), len(scheduler.proposing))
         else:

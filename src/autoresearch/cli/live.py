@@ -26,6 +26,7 @@ from autoresearch.campaign.scheduler import RunTask
 from autoresearch.campaign.session import Session
 from autoresearch.cli.terminal import Terminal
 from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.verdict import like_with_like
 from autoresearch.host.files import read_tail
 from autoresearch.researchers.brief import one_line
 
@@ -270,8 +271,10 @@ def _best(session: Session) -> str:
     best = board.best
     if best is None or best.score is None:
         return f"{metric.name}: the baseline is not measured yet"
-    base = board.get(0).score
-    gain = f", {metric.gain(best.score, base):+.4g} over the baseline" if base is not None and best.number else ""
+    gain = ""
+    if best.number:
+        ours, baseline = like_with_like(best.sample, board.get(0).sample)
+        gain = f", {metric.gain(ours.mean, baseline.mean):+.4g} over the baseline"
     noise = f", noise ±{board.noise:.2g}" if board.noise else ""
     return f"best {metric.name} {best.score:.6g} (#{best.number}{gain}{noise})"
 

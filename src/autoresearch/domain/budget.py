@@ -16,14 +16,15 @@ class Limits:
     cost_usd: float | None = None
     """What all proposals of the campaign may cost together."""
 
-    def exhausted(self, *, experiments: int, hours: float, cost_usd: float) -> str | None:
-        """The sentence that says which limit is reached, or None while there is room."""
+    def spent(self, *, experiments: int, cost_usd: float) -> str | None:
+        """The sentence that says why nothing more is to be proposed, or None while there is room.
+
+        Hours are not asked here: they end everything, while these two let what is proposed be run and judged.
+        """
         if self.experiments is not None and experiments >= self.experiments:
             if experiments > self.experiments:
                 return f"there are {experiments} experiments, and the limit is {self.experiments}"
             return f"all {self.experiments} experiments are done"
-        if self.hours is not None and hours >= self.hours:
-            return f"the {self.hours:g} h of this session are over"
         if self.cost_usd is not None and cost_usd >= self.cost_usd:
             return f"proposals have cost ${cost_usd:.2f} of the ${self.cost_usd:.2f} allowed"
         return None

@@ -68,6 +68,15 @@ class Experiment:
         return self.proposal.kind is Kind.BASELINE
 
     @property
+    def standing_runs(self) -> tuple[Run, ...]:
+        """Runs of the present commit that count, or will: those that said nothing of it are to be made again."""
+        return tuple(
+            run
+            for run in self.runs
+            if run.request.commit == self.commit and (run.result is None or not run.result.outcome.is_repeatable)
+        )
+
+    @property
     def sample(self) -> Sample:
         """The metric values of the present commit with their seeds; runs of earlier revisions do not count."""
         scored = [

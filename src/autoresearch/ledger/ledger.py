@@ -67,6 +67,8 @@ class Campaign:
     """The lab file as it stood, for the record."""
     origin: str = "run"
     """`run`, or `import` for a campaign read from a results.tsv."""
+    slot_kind: str = ""
+    """What each of its slots is, in words; nor can results of unlike slots be compared."""
     created_at: float = 0.0
 
 
@@ -241,6 +243,7 @@ class Ledger:
             "policy": campaign.policy,
             "metric": _dump(asdict(campaign.metric)),
             "comparable_hash": campaign.comparable_hash,
+            "slot_kind": campaign.slot_kind,
             "lab": _dump(campaign.lab or {}),
             "origin": campaign.origin,
         }
@@ -260,7 +263,7 @@ class Ledger:
             "_ordinal": request.ordinal,
             "outcome": result.outcome.value,
             "metric": result.metric,
-            "detail": result.detail,
+            "detail": _storable(result.detail),
             "summary": _dump(result.summary),
             "config": _dump(result.config),
             "telemetry": _dump(result.telemetry),
@@ -331,7 +334,13 @@ class Ledger:
             raise LedgerError(f"{self._place} has ledger version {version}: `autoresearch run` brings it to {VERSION}")
 
     def _append(self, connection: sa.Connection, campaign: str, experiment: int | None, what: str, detail: str) -> None:
-        row = {"at": self._clock.now(), "campaign": campaign, "experiment": experiment, "what": what, "detail": detail}
+        row = {
+            "at": self._clock.now(),
+            "campaign": campaign,
+            "experiment": experiment,
+            "what": what,
+            "detail": _storable(detail),
+        }
         connection.execute(_INSERT_EVENT, row)
 
     @contextmanager
@@ -402,7 +411,12 @@ def _version_of(connection: sa.Connection) -> int:
 
 
 def _dump(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return _storable(json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str))
+
+
+def _storable(text: str) -> str:
+    """Candidates write half characters (lone surrogates) too, and SQLite takes none."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _experiment_row(experiment: Experiment) -> dict[str, object]:
@@ -410,19 +424,19 @@ def _experiment_row(experiment: Experiment) -> dict[str, object]:
     return {
         "campaign": experiment.campaign,
         "number": experiment.number,
-        "researcher": experiment.researcher,
+        "researcher": _storable(experiment.researcher),
         "parent": experiment.parent,
         "stage": experiment.stage.value,
         "commit": experiment.commit,
         "proposal": _dump(proposal),
         "verdict": experiment.verdict.value if experiment.verdict else None,
-        "reason": experiment.reason,
+        "reason": _storable(experiment.reason),
         "evidence": _dump(experiment.evidence),
         "lines_added": experiment.lines_added,
         "lines_removed": experiment.lines_removed,
         "content": experiment.content,
         "constants": _dump(experiment.constants),
-        "plan_drift": experiment.plan_drift,
+        "plan_drift": _storable(experiment.plan_drift),
         "revisions": _dump(experiment.revisions),
         "created_at": experiment.created_at,
         "decided_at": experiment.decided_at,
@@ -454,6 +468,7 @@ def _campaign(row: sa.RowMapping) -> Campaign:
         policy=row["policy"],
         metric=Metric(metric["name"], Direction(metric["direction"]), Source(metric["source"]), metric["file"]),
         comparable_hash=row["comparable_hash"],
+        slot_kind=row["slot_kind"],
         lab=json.loads(row["lab"]),
         origin=row["origin"],
         created_at=row["created_at"],

@@ -25,6 +25,7 @@ CAMPAIGN = sa.Table(
     sa.Column("policy", sa.Text, nullable=False),
     sa.Column("metric", sa.Text, nullable=False),
     sa.Column("comparable_hash", sa.Text, nullable=False),
+    sa.Column("slot_kind", sa.Text, nullable=False),
     sa.Column("lab", sa.Text, nullable=False),
     sa.Column("origin", sa.Text, nullable=False),
 )

@@ -142,6 +142,10 @@ class LocalEngine:
             result = self._unanswered(str(error))
         else:
             result = self._read(answer, directory) if answer else self._unanswered("")
+        if result.outcome is Outcome.INTERRUPTED and not self._stopping.is_set():
+            # Nobody here asked for it: an earlier session's end, or the candidate's own hand. Were it a person's
+            # interruption, it would be repeated without a bound.
+            result = replace(result, outcome=Outcome.DISTURBED)
         self._discard(directory / CHECKOUT)
         self._drop_large_files(directory / OUT)
         return replace(result, environment=self._environment | {"slot": slot.name, "commit": request.commit})

@@ -55,6 +55,19 @@ def thread_count(slot: Slot, slots: Sequence[Slot], hardware: Hardware) -> int:
     return len(slot.cores) or max(1, len(granted_cores(hardware)) // max(1, len(slots)))
 
 
+def slot_kind(slots: Sequence[Slot], hardware: Hardware) -> str:
+    """What a slot is, in words, so that unlike slots are told apart: a run on half the cores is another experiment."""
+    names = {gpu.uuid: gpu.name for gpu in hardware.gpus}
+    cpu = hardware.cpu or "CPU"
+    kinds = {
+        names.get(slot.gpu or "", slot.device)
+        if slot.device != "cpu"
+        else f"{cpu}, {thread_count(slot, slots, hardware)} of its cores"
+        for slot in slots
+    }
+    return "; ".join(sorted(kinds))
+
+
 def thread_limits(threads: int) -> dict[str, str]:
     """The environment variables that keep libraries to `threads` threads."""
     return dict.fromkeys(THREAD_VARIABLES, str(threads))
