@@ -57,7 +57,11 @@ def run(
                 reason = session.scheduler.run()
         finally:
             screen.end()
-        report, summary = write_campaign_report(session.home, session.campaign)
+        try:
+            report, summary = write_campaign_report(session.home, session.campaign)
+        except OSError as error:
+            taken = f"campaign {session.campaign.name} ended: {reason}; its results are in the ledger and in git"
+            raise UserError(f"{taken}, but the report cannot be written ({error.strerror or error})") from error
         if session.scheduler.board.get(0).verdict is Verdict.CRASH:
             logs = session.home.runs / session.campaign.name / f"{0:05d}"
             raise UserError(f"campaign {session.campaign.name} ended: {reason}; its logs are in {logs}")
