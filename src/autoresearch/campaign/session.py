@@ -454,7 +454,7 @@ def _end_researchers(home: Home, campaign: Campaign, ledger: Ledger) -> None:
     """End the agents that a killed session left at work, before their worktrees are taken from them."""
     for experiment in ledger.experiments(campaign.name):
         if experiment.stage is Stage.PROPOSING:
-            end_sessions(home.folder / "sessions", campaign.name, experiment.number)
+            end_sessions(home.sessions, campaign.name, experiment.number)
 
 
 def _rewrite_export(home: Home, campaign: Campaign, ledger: Ledger) -> None:

@@ -22,7 +22,6 @@ REFUSED = "refused"
 """The outcome, in a report, of a proposal that the guard or its own researcher let fall."""
 NOT_RUN = "not run"
 """The outcome of a proposal that was overtaken: stale, or the same program as an earlier one."""
-"""The group of failures that never became a run: the guard or preflight stopped them."""
 
 
 @dataclass(frozen=True)
