@@ -32,6 +32,7 @@ def test_a_run_is_told_everything_about_itself():
     assert told == {
         "AUTORESEARCH_SEED": "7", "AUTORESEARCH_BUDGET_SECONDS": "300", "AUTORESEARCH_BUDGET_CLOCK": "cpu",
         "AUTORESEARCH_RUN_DIR": str(Path("/run")), "AUTORESEARCH_DEVICE": "cpu", "AUTORESEARCH_THREADS": "2",
+        "AUTORESEARCH_EVAL_SPLIT": "val",
     }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, revi
     for experiment in left_over:
         remarks.append(_resume(experiment, board, workspace, review))
     for experiment in board.history:  # the judge may have asked for one more run of a kept commit
-        if any(run.result is None for run in experiment.runs) and experiment not in left_over:
+        if any(run.result is None for run in experiment.evidence_runs) and experiment not in left_over:
             remarks.append(_queue(experiment, board, review))
     for remark in remarks:
         ledger.note(plan.campaign, "recovered", remark)
@@ -69,11 +69,11 @@ def _resume(experiment: Experiment, board: Board, workspace: Workspace, review: 
 def _queue(experiment: Experiment, board: Board, review: Review) -> str:
     """Put a proposed experiment where it belongs: with the runs to pick up, the judge, or those who wait."""
     number = experiment.number
-    unfinished = [run for run in experiment.runs if run.result is None]
+    unfinished = [run for run in experiment.evidence_runs if run.result is None]
     board.resumed.extend((number, run.request, run.slot) for run in unfinished)
     if unfinished:
         return f"#{number}: picking up {len(unfinished)} run(s) that had no answer yet"
-    made = [run.result for run in experiment.runs if run.result and run.request.commit == experiment.commit]
+    made = [run.result for run in experiment.evidence_runs if run.result and run.request.commit == experiment.commit]
     if made:
         review.consider(number)
         if made[-1].outcome.is_repeatable:

@@ -74,7 +74,7 @@ class Review:
             return
         if experiment.failure:
             self._board.withdraw(number)  # one failure is enough
-        if any(run.result is None for run in experiment.runs) or number in self._board.asked:
+        if any(run.result is None for run in experiment.evidence_runs) or number in self._board.asked:
             return
         if missing := self._missing_runs(experiment):
             self._repeat(experiment, missing)
@@ -145,6 +145,9 @@ class Review:
             noise=self._board.noise,
             lines_added=experiment.lines_added,
             lines_removed=experiment.lines_removed,
+            kind=experiment.proposal.kind,
+            number=experiment.number,
+            parent=parent.number,
         )
         decision = self._policy.decide(case)
         stale = parent.number != self._board.incumbent
@@ -175,7 +178,9 @@ def _first_line(text: str) -> str:
 
 def _endings(experiment: Experiment) -> list[Outcome]:
     """Outcomes of the present commit, oldest first."""
-    return [run.result.outcome for run in experiment.runs if run.result and run.request.commit == experiment.commit]
+    return [
+        run.result.outcome for run in experiment.evidence_runs if run.result and run.request.commit == experiment.commit
+    ]
 
 
 def with_change(experiment: Experiment, change: Change) -> Experiment:

@@ -68,11 +68,16 @@ class Experiment:
         return self.proposal.kind is Kind.BASELINE
 
     @property
+    def evidence_runs(self) -> tuple[Run, ...]:
+        """Runs that were made for the verdict; measurements made beside it (noise, audit, confirmation) are not."""
+        return tuple(run for run in self.runs if run.request.purpose.is_evidence)
+
+    @property
     def standing_runs(self) -> tuple[Run, ...]:
         """Runs of the present commit that count, or will: those that said nothing of it are to be made again."""
         return tuple(
             run
-            for run in self.runs
+            for run in self.evidence_runs
             if run.request.commit == self.commit and (run.result is None or not run.result.outcome.is_repeatable)
         )
 
@@ -81,7 +86,7 @@ class Experiment:
         """The metric values of the present commit with their seeds; runs of earlier revisions do not count."""
         scored = [
             (run.result.metric, run.request.seed)
-            for run in self.runs
+            for run in self.evidence_runs
             if run.result and run.result.metric is not None and run.request.commit == self.commit
         ]
         return Sample(tuple(value for value, _ in scored), tuple(seed for _, seed in scored))
@@ -95,7 +100,7 @@ class Experiment:
     @property
     def failure(self) -> RunResult | None:
         """The first run of the present commit that ended without a metric for a reason of its own."""
-        for run in self.runs:
+        for run in self.evidence_runs:
             result = run.result
             if result is None or run.request.commit != self.commit:
                 continue

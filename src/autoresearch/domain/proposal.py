@@ -16,6 +16,10 @@ class Kind(StrEnum):
     OPTIMISER = "optimiser"
     DATA = "data"
     SIMPLIFY = "simplify"
+    ABLATION = "ablation"
+    """Takes an earlier kept change, or a component of the lab, away again; derived by the harness."""
+    RETEST = "retest"
+    """Applies an earlier change, not kept then, to the incumbent of now; derived by the harness."""
     OTHER = "other"
 
 
@@ -38,3 +42,5 @@ class Proposal:
     """What the proposal cost to make; None when unknown, never 0 for "unknown"."""
     notes: dict[str, str] = field(default_factory=dict)
     """Anything else that the researcher wants remembered, bounded text only."""
+    of: int | None = None
+    """The earlier experiment whose change this one takes away or tries again; None for a new idea."""

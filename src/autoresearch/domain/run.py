@@ -26,6 +26,8 @@ class Outcome(StrEnum):
     """A protected file differed before or after the run, so its number means nothing."""
     DISTURBED = "disturbed"
     """Something outside the candidate spoilt the run; it is repeated, not judged."""
+    STOPPED_EARLY = "stopped_early"
+    """The harness ended it because it could no longer win; censored, so it has no score."""
     INTERRUPTED = "interrupted"
     """A person stopped the campaign, or the machine went down; it is repeated, not judged."""
 
@@ -42,6 +44,28 @@ class Purpose(StrEnum):
     """The first look at a candidate, or at the baseline."""
     REPLICATE = "replicate"
     """The judge wants one more value of the same commit."""
+    NOISE = "noise"
+    """Measures the noise itself, under a seed that was used before or a fresh one."""
+    AUDIT = "audit"
+    """Compares progress on the validation split with the sealed one."""
+    CONFIRM = "confirm"
+    """One of the interleaved runs behind the headline."""
+    REPRODUCE = "reproduce"
+    """Somebody asked whether a commit still gives its number."""
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether the run counts as evidence in its experiment's verdict."""
+        return self in (Purpose.SCREEN, Purpose.REPLICATE)
+
+
+class Split(StrEnum):
+    """Which data a run is scored on."""
+
+    VAL = "val"
+    """What the ratchet climbs; researchers see its scores, rounded."""
+    TEST = "test"
+    """Sealed: only the harness ever asks for it, and no researcher sees a score on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +84,7 @@ class RunRequest:
     budget_seconds: float
     timeout_seconds: float
     purpose: Purpose = Purpose.SCREEN
+    split: Split = Split.VAL
 
     @property
     def key(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.proposal import Kind
 
 
 class Verdict(StrEnum):
@@ -79,6 +80,11 @@ class Case:
     """Standard deviation of identical runs under different seeds, as measured so far; None when unknown."""
     lines_added: int = 0
     lines_removed: int = 0
+    kind: Kind = Kind.OTHER
+    number: int = 0
+    """The candidate's experiment."""
+    parent: int = 0
+    """The incumbent's experiment: the one that the candidate was written against."""
 
 
 class Action(StrEnum):

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Direction, Metric, Source
 from autoresearch.domain.proposal import Kind, Proposal
-from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult
+from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, Split
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import LedgerError
 from autoresearch.host.clock import Clock
@@ -454,6 +454,7 @@ def _run_row(run: Run, intended_at: float) -> dict[str, object]:
         "budget_seconds": request.budget_seconds,
         "timeout_seconds": request.timeout_seconds,
         "purpose": request.purpose.value,
+        "split": request.split.value,
         "slot": run.slot,
         "intended_at": intended_at,
     }
@@ -510,6 +511,7 @@ def _run(row: sa.RowMapping) -> Run:
         budget_seconds=row["budget_seconds"],
         timeout_seconds=row["timeout_seconds"],
         purpose=Purpose(row["purpose"]),
+        split=Split(row["split"]),
     )
     if row["outcome"] is None:
         return Run(request, row["slot"])

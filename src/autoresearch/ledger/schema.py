@@ -71,6 +71,7 @@ RUN = sa.Table(
     sa.Column("budget_seconds", sa.Float, nullable=False),
     sa.Column("timeout_seconds", sa.Float, nullable=False),
     sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("split", sa.Text, nullable=False, server_default="val"),
     sa.Column("slot", sa.Text, nullable=False),
     sa.Column("intended_at", sa.Float, nullable=False),
     sa.Column("outcome", sa.Text),
@@ -102,7 +103,13 @@ def _m001_initial(connection: sa.Connection) -> None:
     METADATA.create_all(connection)
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_m001_initial,)
+def _m002_split(connection: sa.Connection) -> None:
+    """Remember which data each run was scored on."""
+    if "split" not in {column["name"] for column in sa.inspect(connection).get_columns("run")}:
+        connection.exec_driver_sql("ALTER TABLE run ADD COLUMN split TEXT NOT NULL DEFAULT 'val'")
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_m001_initial, _m002_split)
 """In order; the ledger's version is how many of them have run."""
 
 VERSION = len(MIGRATIONS)

@@ -81,6 +81,7 @@ def run_environment(
         "AUTORESEARCH_RUN_DIR": str(run_directory),
         "AUTORESEARCH_DEVICE": slot.device,
         "AUTORESEARCH_THREADS": str(threads),
+        "AUTORESEARCH_EVAL_SPLIT": request.split.value,
     }
 
 
