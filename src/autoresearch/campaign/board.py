@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.experiment import Experiment, Stage, order_of_verdicts
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.run import RunRequest, seed_of
 from autoresearch.domain.verdict import Verdict
@@ -69,7 +69,7 @@ class Board:
         """Content of each program that had a run → the first experiment that ran it."""
         self._tried: set[int] = set()
         self._spread: dict[int, tuple[float, int]] = {}
-        for experiment in sorted(experiments, key=_in_order_of_verdict):
+        for experiment in sorted(experiments, key=order_of_verdicts):
             self.put(experiment)
 
     def put(self, experiment: Experiment) -> Experiment:
@@ -154,7 +154,3 @@ def _lean(experiment: Experiment) -> Experiment:
         for run in experiment.runs
     ]
     return replace(experiment, runs=tuple(runs))
-
-
-def _in_order_of_verdict(experiment: Experiment) -> tuple[float, int]:
-    return (experiment.decided_at or float("inf"), experiment.number)

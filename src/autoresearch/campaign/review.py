@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.domain.experiment import Experiment, Stage
-from autoresearch.domain.run import Outcome
+from autoresearch.domain.run import Outcome, first_line
 from autoresearch.domain.verdict import Action, Case, Verdict
 from autoresearch.judge.policy import Policy
 from autoresearch.lab.protocol import Change, Refusal, Workspace
@@ -79,7 +79,7 @@ class Review:
         if missing := self._missing_runs(experiment):
             self._repeat(experiment, missing)
         elif failure := experiment.failure:
-            self.decide(experiment, Verdict.CRASH, f"{failure.outcome}: {_first_line(failure.detail)}")
+            self.decide(experiment, Verdict.CRASH, f"{failure.outcome}: {first_line(failure.detail)}")
         elif experiment.is_baseline:
             self._accept_baseline(experiment)
         else:
@@ -126,7 +126,7 @@ class Review:
     def _repeat(self, experiment: Experiment, missing: int) -> None:
         endings = _endings(experiment)[-MOST_DISTURBED:]
         if endings == [Outcome.DISTURBED] * MOST_DISTURBED:
-            cause = _first_line(experiment.runs[-1].result.detail if experiment.runs[-1].result else "")
+            cause = first_line(experiment.runs[-1].result.detail if experiment.runs[-1].result else "")
             self.decide(experiment, Verdict.CRASH, f"disturbed {MOST_DISTURBED} times in a row; the last time: {cause}")
         else:
             self._board.asked.extendleft([experiment.number] * missing)
@@ -170,10 +170,6 @@ class Review:
         if number != experiment.number:
             self._board.waiting.add(experiment.number)
         self._board.asked.append(number)
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0] if text else ""
 
 
 def _endings(experiment: Experiment) -> list[Outcome]:

@@ -107,3 +107,11 @@ class Experiment:
             if result.outcome is not Outcome.FINISHED and not result.outcome.is_repeatable:
                 return result
         return None
+
+
+def order_of_verdicts(experiment: Experiment) -> tuple[float, int]:
+    """The key that sorts by verdict, which is not by number when several slots work side by side; open ones last.
+
+    Imported experiments have no times: their numbers are the order.
+    """
+    return (experiment.decided_at or float("inf"), experiment.number)

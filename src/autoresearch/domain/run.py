@@ -123,6 +123,11 @@ class RunResult:
             raise ValueError(f"a run that ended {self.outcome} cannot carry metric {self.metric}")
 
 
+def first_line(text: str) -> str:
+    """The sentence of a detail, in one line: details carry a traceback after it, and tables want the sentence."""
+    return next((" ".join(line.split()) for line in text.splitlines() if line.strip()), "")
+
+
 def seed_of(campaign_seed: int, replicate: int) -> int:
     """The harness's seed for replicate `replicate`: the same for the incumbent and for every candidate.
 

@@ -27,10 +27,10 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.experiment import Experiment, order_of_verdicts
 from autoresearch.domain.metric import Direction, Metric
 from autoresearch.domain.verdict import Verdict
-from autoresearch.report.summary import TIME_PARTS, KeptChange, Summary, decision_order, summarise
+from autoresearch.report.summary import TIME_PARTS, KeptChange, Summary, summarise
 
 # Okabe and Ito's palette: told apart with any colour vision, and in grey by lightness.
 _GREEN, _ORANGE, _BLUE, _GREY, _INK = "#009E73", "#D55E00", "#0072B2", "#9AA0A6", "#24292F"
@@ -132,7 +132,7 @@ class _Attempts:
     """The numbers behind the dots, and limits of the picture that an outlier cannot stretch."""
 
     def __init__(self, experiments: Sequence[Experiment], metric: Metric, baseline: float | None = None) -> None:
-        ordered = sorted((e for e in experiments if e.verdict is not None), key=decision_order)
+        ordered = sorted((e for e in experiments if e.verdict is not None), key=order_of_verdicts)
         self.place = {e.number: place for place, e in enumerate(ordered)}
         """Number of each experiment → its place in the order of verdicts, which is where it is drawn."""
         scored = [

@@ -11,8 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from autoresearch.domain.experiment import Experiment, Run
+from autoresearch.domain.experiment import Experiment, Run, order_of_verdicts
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.run import first_line
 from autoresearch.domain.verdict import Sample, Verdict, like_with_like
 
 TIME_PARTS = ("training", "evaluation", "start-up", "other", "idle")
@@ -243,8 +244,8 @@ def failure_of(experiment: Experiment) -> tuple[str, str] | None:
     result = experiment.failure
     if result is None:
         kind = NOT_RUN if experiment.verdict is Verdict.DISCARD else REFUSED
-        return kind, _first_line(experiment.reason) or "no reason was recorded"
-    sentence = _first_line(result.detail) or _first_line(experiment.reason)
+        return kind, first_line(experiment.reason) or "no reason was recorded"
+    sentence = first_line(result.detail) or first_line(experiment.reason)
     return result.outcome.value, sentence or f"the run ended as {result.outcome.value}"
 
 
@@ -278,10 +279,10 @@ def _gain(candidate: Sample, incumbent: Sample, metric: Metric) -> float:
 def _kept_changes(ordered: Sequence[Experiment], metric: Metric, noise: float | None) -> list[KeptChange]:
     stepwise = gains(ordered, metric)
     kept = [e for e in ordered if e.verdict is Verdict.KEEP and e.score is not None and not e.is_baseline]
-    kept.sort(key=decision_order)
+    kept.sort(key=order_of_verdicts)
     steps = [stepwise.get(e.number) for e in kept]
     total = math.fsum(step for step in steps if step is not None)
-    order = sorted((e for e in ordered if e.verdict is not None and not e.is_baseline), key=decision_order)
+    order = sorted((e for e in ordered if e.verdict is not None and not e.is_baseline), key=order_of_verdicts)
     position = {e.number: index for index, e in enumerate(order, start=1)}
     changes, previous = [], 0
     for experiment, step in zip(kept, steps, strict=True):
@@ -409,7 +410,7 @@ def _best_so_far(
     experiments: Sequence[Experiment], metric: Metric, alike: tuple[float, float] | None
 ) -> Iterable[tuple[int, float]]:
     best: float | None = None
-    for experiment in sorted(experiments, key=decision_order):
+    for experiment in sorted(experiments, key=order_of_verdicts):
         score = alike[1] if alike and experiment.is_baseline else experiment.score
         if experiment.verdict is Verdict.KEEP and score is not None and (best is None or metric.gain(score, best) > 0):
             best = score
@@ -431,11 +432,6 @@ def _researcher_lines(ordered: Sequence[Experiment], kept: Sequence[KeptChange])
     return tuple(sorted(lines, key=lambda r: (-r.gain, r.name)))
 
 
-def decision_order(experiment: Experiment) -> tuple[float, int]:
-    """The order of verdicts, which is not that of numbers when several slots work side by side."""
-    return experiment.decided_at or 0.0, experiment.number
-
-
 def _ratio(gain: float | None, noise: float | None) -> float | None:
     return gain / noise if gain is not None and noise else None
 
@@ -443,8 +439,3 @@ def _ratio(gain: float | None, noise: float | None) -> float | None:
 def _compact(value: float) -> str:
     """Two digits, or all before the point."""
     return f"{value:.0f}" if 10 <= abs(value) < 1e6 else f"{value:.2g}"
-
-
-def _first_line(text: str) -> str:
-    """Details carry a traceback after their sentence; tables want the sentence."""
-    return next((" ".join(line.split()) for line in text.splitlines() if line.strip()), "")
