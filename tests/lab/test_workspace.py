@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch.errors import LabError
-from autoresearch.lab.protocol import Change, Refusal, Workspace
+from autoresearch.lab.protocol import Apply, Change, Refusal, Remove, Switch, Workspace
 from autoresearch.lab.workspace import GitWorkspace
 from tests.lab.conftest import TRAIN, Repository
 
@@ -317,6 +317,84 @@ def test_rebase_of_a_contained_change(lab: Repository) -> None:
     refusal = workspace.rebase(2, other.commit, tip)
     assert isinstance(refusal, Refusal)
     assert "already contained" in refusal.reason
+
+
+def test_a_kept_change_is_taken_away_by_itself(lab: Repository) -> None:
+    """What was kept before and after it stays, and no worktree is needed."""
+    workspace = lab.workspace()
+    first = kept(workspace, 1, {"train.py": TRAIN.replace("DEPTH * WIDTH", "DEPTH * WIDTH + 1")})
+    later = (lab.root / ".autoresearch/worktrees/night-1/train.py").read_text().replace("RATE = 0.1", "RATE = 0.2")
+    tip = kept(workspace, 2, {"train.py": later})
+    change = workspace.derive(3, Remove(first), tip, "without #1")
+    assert isinstance(change, Change)
+    assert lab.git("show", f"{change.commit}:train.py") == TRAIN.replace("RATE = 0.1", "RATE = 0.2").strip()
+    assert lab.git("rev-parse", f"{change.commit}^", "refs/autoresearch/night/3").split() == [tip, change.commit]
+    assert workspace.derive(3, Remove(first), tip, "without #1") == change
+
+
+def test_taking_a_constant_away_leaves_the_neighbours_that_were_set_since(lab: Repository) -> None:
+    """Of two constants that one change set, only the one that still stands goes back."""
+    workspace = lab.workspace()
+    first = kept(workspace, 1, {"train.py": TRAIN.replace("DEPTH = 4", "DEPTH = 6").replace("= 64", "= 96")})
+    text = TRAIN.replace("DEPTH = 4", "DEPTH = 8").replace("= 64", "= 96")
+    tip = kept(workspace, 2, {"train.py": text})
+    change = workspace.derive(3, Remove(first), tip, "")
+    assert isinstance(change, Change)
+    assert (change.constants["DEPTH"], change.constants["WIDTH"]) == (8, 64)
+
+
+@pytest.mark.parametrize(
+    ("later", "sentence"),
+    [
+        ("DEPTH = 9", "nothing left to remove: what was kept since has replaced it"),
+        ("DEPTH = 6 * len('x')", "cannot be taken away by itself: train.py was changed in the same place"),
+    ],
+)
+def test_what_cannot_be_taken_away_is_refused(lab: Repository, later: str, sentence: str) -> None:
+    """A change that was replaced since has nothing left to remove; one that others build on cannot go alone."""
+    workspace = lab.workspace()
+    first = kept(workspace, 1, {"train.py": TRAIN.replace("DEPTH = 4", "DEPTH = 6")})
+    tip = kept(workspace, 2, {"train.py": TRAIN.replace("DEPTH = 4", later)})
+    refusal = workspace.derive(3, Remove(first), tip, "")
+    assert isinstance(refusal, Refusal) and refusal.reason.startswith(sentence)
+    assert not lab.git("for-each-ref", "refs/autoresearch/night/3")
+
+
+def test_a_file_goes_with_the_change_that_added_it(lab: Repository) -> None:
+    """No researcher may delete a file, but a removed change takes its own along."""
+    workspace = lab.workspace()
+    first = kept(workspace, 1, {"src/new.py": "N = 1\n"})
+    tip = kept(workspace, 2, {"train.py": TRAIN.replace("0.1", "0.2"), "src/new.py": "N = 1\n"})
+    change = workspace.derive(3, Remove(first), tip, "")
+    assert isinstance(change, Change)
+    assert (change.files, change.lines_removed) == (("src/new.py",), 1)
+
+
+def test_an_earlier_change_is_applied_to_the_incumbent(lab: Repository) -> None:
+    """The re-test of a discard: its own diff, on what was kept since; twice is once."""
+    workspace = lab.workspace()
+    other = propose(workspace, 1, {"train.py": TRAIN.replace("DEPTH * WIDTH", "DEPTH - WIDTH")})
+    tip = kept(workspace, 2, {"train.py": TRAIN.replace("RATE = 0.1", "RATE = 0.2")})
+    assert isinstance(other, Change)
+    change = workspace.derive(3, Apply(other.commit), tip, "once more")
+    assert isinstance(change, Change)
+    assert (change.constants["RATE"], change.lines_added, change.lines_removed) == (0.2, 1, 1)
+    again = workspace.derive(4, Apply(other.commit), change.commit, "")
+    assert isinstance(again, Refusal) and again.reason.startswith("already contained")
+
+
+def test_a_component_is_switched_off(lab: Repository) -> None:
+    """A declared constant is set where it is defined; no such constant, or no change, is a refusal."""
+    workspace = lab.workspace()
+    change = workspace.derive(1, Switch({"SIZE": 0}), workspace.tip, "without SIZE")
+    assert isinstance(change, Change)
+    assert (change.constants["SIZE"], change.is_constants_only) == (0, True)
+    reasons = []
+    for number, name, value in ((2, "SIZE", 1), (3, "SMEAR", False)):
+        refusal = workspace.derive(number, Switch({name: value}), workspace.tip, "")
+        assert isinstance(refusal, Refusal)
+        reasons.append(refusal.reason.split(":")[0])
+    assert reasons == ["nothing left to remove", "no editable file has an upper-case constant SMEAR"]
 
 
 def test_concurrent_checkouts(lab: Repository) -> None:

@@ -23,7 +23,7 @@ from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, RunRequest, RunResult
 from autoresearch.judge.policy import Greedy, Policy
-from autoresearch.lab.protocol import Change, Refusal, Workspace
+from autoresearch.lab.protocol import Apply, Change, Derivation, Refusal, Remove, Switch, Workspace
 from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
 from autoresearch.runner.protocol import Engine, Slot
@@ -185,6 +185,19 @@ class SimulatedWorkspace:
         if self._world.rng("rebase", moved).random() < self._world.physics.conflict_share:
             return Refusal("train.py conflicts")
         return self._add(moved, number, onto, self._world.effects[commit])
+
+    def derive(self, number: int, derivation: Derivation, onto: str, message: str) -> Change | Refusal:
+        """An earlier effect again, or its opposite, unless the dice say conflict; switches do nothing."""
+        if self._world.rng("derive", number).random() < self._world.physics.conflict_share:
+            return Refusal("train.py conflicts")
+        match derivation:
+            case Apply(commit):
+                effect = self._world.effects[commit]
+            case Remove(commit):
+                effect = -self._world.effects[commit]
+            case Switch():
+                effect = 0.0
+        return self._add(f"c{number}", number, onto, effect)
 
     def close(self, number: int) -> None:
         """Nothing to remove."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from autoresearch.domain.constants import ConstantValue
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,31 @@ class Refusal:
     reason: str
     commit: str | None = None
     """Where the refused edits stand all the same, since every attempt stays reachable."""
+
+
+@dataclass(frozen=True)
+class Apply:
+    """What an earlier commit changed against its own parent, once more."""
+
+    commit: str
+
+
+@dataclass(frozen=True)
+class Remove:
+    """What a kept commit changed against its own parent, taken away again."""
+
+    commit: str
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A component of the lab, switched off by setting constants."""
+
+    constants: Mapping[str, ConstantValue]
+
+
+Derivation = Apply | Remove | Switch
+"""A change that is computed from what is there already; nobody writes it."""
 
 
 class Workspace(Protocol):
@@ -68,6 +95,13 @@ class Workspace(Protocol):
 
     def rebase(self, number: int, commit: str, onto: str) -> Change | Refusal:
         """Carry a commit over to a new parent by three-way merge, or refuse on conflict."""
+        ...
+
+    def derive(self, number: int, derivation: Derivation, onto: str, message: str) -> Change | Refusal:
+        """Compute a change onto `onto` under the experiment's own ref, by three-way merge; the guard stands here too.
+
+        No worktree is needed. A conflict is refused, and so is a change that leaves `onto` as it is.
+        """
         ...
 
     def close(self, number: int) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from autoresearch.lab.branch import Branch
 from autoresearch.lab.edits import Difference, Leavings, measure, read_difference, read_leavings
 from autoresearch.lab.git import Edit, Entry, Git
 from autoresearch.lab.guard import PathChange, PathRules, refuse
-from autoresearch.lab.merge import merge_trees
-from autoresearch.lab.protocol import Change, Refusal
+from autoresearch.lab.merge import merge_trees, set_constants
+from autoresearch.lab.protocol import Apply, Change, Derivation, Refusal, Remove, Switch
 from autoresearch.lab.worktree import Worktrees, erase
 
 _CAMPAIGN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.|lock\b))*(?<!\.)")
@@ -125,15 +125,21 @@ class GitWorkspace:
         [parent] = written.parents
         if parent == onto:
             return self._judged(commit, onto, Leavings())
-        edits, conflicts = merge_trees(self._git, self._tree(parent), self._tree(onto), self._tree(commit))
-        if conflicts:
-            named = ", ".join(conflicts)
-            return Refusal(
-                f"cannot be carried over: {named} was changed in the same place by what was kept since", commit
-            )
-        if not edits:
-            return Refusal("already contained: what was kept since has the same change", commit)
+        edits = self._edits(Apply(commit), onto)
+        if isinstance(edits, Refusal):
+            return replace(edits, commit=commit)
         return self._judged(self._store(number, onto, written.message, edits), onto, Leavings())
+
+    def derive(self, number: int, derivation: Derivation, onto: str, message: str) -> Change | Refusal:
+        """Compute a change onto `onto` under the experiment's own ref, by three-way merge; the guard stands here too.
+
+        A file that the removed change had added may go with it: that is no deletion by a researcher.
+        """
+        edits = self._edits(derivation, onto)
+        if isinstance(edits, Refusal):
+            return edits
+        gone = {path for path, edit in edits.items() if edit.content is None and isinstance(derivation, Remove)}
+        return self._judged(self._store(number, onto, message, edits), onto, Leavings(), may_go=gone)
 
     def close(self, number: int) -> None:
         """Remove the experiment's worktree; its commits stay."""
@@ -234,11 +240,42 @@ class GitWorkspace:
             trusts_modes=self._trusts_modes,
         )
 
-    def _judged(self, commit: str, parent: str, leavings: Leavings) -> Change | Refusal:
+    def _edits(self, derivation: Derivation, onto: str) -> dict[str, Edit] | Refusal:
+        """What a derivation changes in `onto`; refused when that cannot be said, or is nothing."""
+        ours = self._tree(onto)
+        match derivation:
+            case Switch(constants):
+                files = sorted(p for p, e in ours.items() if self._rules.is_editable(p) and e.mode.startswith("100"))
+                edits, missing = set_constants(self._git, ours, files, constants)
+                if missing:
+                    return Refusal(f"no editable file has an upper-case constant {missing[0]}: correct lab.switches")
+                return edits or Refusal(f"nothing left to remove: {', '.join(constants)} is switched off already")
+            case Apply(commit):
+                parent = self._parent_of(commit)
+                edits, conflicts = merge_trees(self._git, self._tree(parent), ours, self._tree(commit))
+                what, nothing = "carried over", "already contained: what was kept since has the same change"
+            case Remove(commit):
+                parent = self._parent_of(commit)
+                edits, conflicts = merge_trees(self._git, self._tree(commit), ours, self._tree(parent), backwards=True)
+                what, nothing = "taken away by itself", "nothing left to remove: what was kept since has replaced it"
+        if conflicts:
+            named = ", ".join(conflicts)
+            return Refusal(f"cannot be {what}: {named} was changed in the same place by what was kept since")
+        return edits or Refusal(nothing)
+
+    def _parent_of(self, commit: str) -> str:
+        [written] = self._git.commit_objects(commit)
+        [parent] = written.parents
+        return parent
+
+    def _judged(
+        self, commit: str, parent: str, leavings: Leavings, *, may_go: Collection[str] = ()
+    ) -> Change | Refusal:
         """Measure a commit, or refuse it; it is reachable either way."""
         difference = read_difference(self._git, parent, commit)
         nested = [PathChange(path, "000000", "160000") for path in leavings.nested]
-        reason = refuse([*difference.changes, *nested], self._rules, leavings.too_large)
+        changes = [change for change in difference.changes if change.path not in may_go]
+        reason = None if may_go and not changes else refuse([*changes, *nested], self._rules, leavings.too_large)
         return Refusal(reason, commit) if reason else self._measured(commit, parent, difference)
 
     def _measured(self, commit: str, parent: str, difference: Difference) -> Change:

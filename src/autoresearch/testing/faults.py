@@ -16,7 +16,7 @@ from autoresearch.ledger.ledger import Ledger
 
 _LASTING = {
     "begin_campaign", "note", "begin_experiment", "record", "decide", "settle", "begin_run", "finish_run",
-    "open", "commit", "rebase", "keep", "close", "salvage", "sweep",
+    "open", "commit", "rebase", "derive", "keep", "close", "salvage", "sweep",
 }  # fmt: skip
 """Methods of Ledger and Workspace that leave something behind."""
 
