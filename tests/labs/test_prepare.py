@@ -559,6 +559,56 @@ def test_evaluation_rows_span_the_split(prepare, data_dir):
     assert numbers[-1] >= data.manifest["splits"]["val"]["rows"] * 0.9
 
 
+@pytest.fixture(scope="session")
+def rotating_dir(prepare, corpus, tmp_path_factory):
+    """A tiny folder whose evaluation is so short that its validation text is enough for all rotations."""
+    directory = tmp_path_factory.mktemp("prepared") / "rotating"
+    prepare.prepare(plan(prepare, corpus, eval_tokens=256), directory)
+    return directory
+
+
+def test_rotations_are_disjoint_and_cost_the_same(prepare, rotating_dir):
+    """Every set has the rows of one evaluation, spread over the split, and shares none with another."""
+    data = prepare.load(rotating_dir)
+    sets = [data.eval_rows("val", rotation)[1] for rotation in range(data.num_rotations)]
+    assert data.num_rotations == prepare.ROTATIONS_MAX == 4
+    assert {len(numbers) for numbers in sets} == {data.num_eval_rows} == {8}
+    assert len({int(number) for numbers in sets for number in numbers}) == 4 * 8
+    num_rows = data.manifest["splits"]["val"]["rows"]
+    assert all(numbers[0] < num_rows / 4 and numbers[-1] > num_rows / 2 for numbers in sets)
+
+
+def test_a_rotation_that_is_not_there_is_refused_before_training(prepare, data_dir, monkeypatch):
+    """A run that could not be scored in the end does not even get a loader."""
+    monkeypatch.setenv("AUTORESEARCH_EVAL_ROTATION", "4")
+    monkeypatch.setenv("AUTORESEARCH_DEVICE", "cpu")
+    data, runtime = prepare.load(data_dir), prepare.Runtime.from_environment()
+    with pytest.raises(prepare.DataError, match=r"AUTORESEARCH_EVAL_ROTATION is 4, but .* holds 4 set"):
+        data.make_loader(2, runtime)
+
+
+def test_folders_of_before_have_one_rotation(prepare, rotating_dir, tmp_path):
+    """A manifest without the key means the rows that it always meant: strided over the whole split."""
+    for file in rotating_dir.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["rotations"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    data = prepare.load(tmp_path)
+    num_rows = manifest["splits"]["val"]["rows"]
+    assert data.eval_rows()[1].tolist() == [i * num_rows // 8 for i in range(8)]
+
+
+@given(eval_rows=st.integers(1, 500), num_rows=st.integers(1, 5000))
+def test_each_rotation_has_rows_for_an_evaluation(prepare, eval_rows, num_rows):
+    """However many rows there are: blocks in turn leave each set at least one evaluation's worth."""
+    rotations = prepare.num_rotations(num_rows, eval_rows)
+    block = -(-eval_rows // prepare.ROTATION_BLOCKS)
+    own = [np.flatnonzero(np.arange(num_rows) // block % rotations == r) for r in range(rotations)]
+    assert rotations == 1 or min(map(len, own)) >= eval_rows
+
+
 def test_not_a_number_is_not_a_score(prepare, data_dir, tmp_path):
     """A model that returns infinity or nan gets nan, and the JSON stays valid."""
     data = prepare.load(data_dir)

@@ -83,6 +83,13 @@ HELD_OUT_FRACTION_MAX = 0.06
 HELD_OUT_SCAN_BYTES = 256 << 20
 """Text read to choose what is held out."""
 
+ROTATIONS_MAX = 4
+"""Disjoint sets of validation rows that are prepared where there is text enough: whoever has climbed one for long
+goes on with the next, which no decision has touched."""
+
+ROTATION_BLOCKS = 8
+"""Runs of neighbouring rows that a set of validation rows consists of, spread over the whole split."""
+
 TEXT_CHUNK_BYTES = 8192
 """Plain text files are cut at line ends into documents of about this size, so that one long file can be split too."""
 
@@ -362,8 +369,9 @@ class HeldOut(NamedTuple):
 def choose_held_out(source: Source, eval_tokens: int) -> HeldOut:
     """Choose what to hold out of the training files for the splits a dataset lacks.
 
-    One and a half evaluations' worth of text each, but at most HELD_OUT_FRACTION_MAX of all, and at least one document.
-    Very large datasets are judged by their first part, which then holds out more than needed, never less.
+    One and a half evaluations' worth of text each, times ROTATIONS_MAX for validation, but at most
+    HELD_OUT_FRACTION_MAX of all, and at least one document. Very large datasets are judged by their first part, which
+    then holds out more than needed, never less.
     """
     make_val, make_test = not source.files.get("val"), not source.files.get("test")
     if not (make_val or make_test):
@@ -381,10 +389,11 @@ def choose_held_out(source: Source, eval_tokens: int) -> HeldOut:
     if len(sizes) < 1 + make_val + make_test:
         raise DataError(f"{source.name} has {len(sizes)} distinct documents, too few to split; give more text")
     # Four bytes a token is the pessimistic end for vocabularies of this size.
-    wanted = min(HELD_OUT_FRACTION_MAX * total, 1.5 * 4 * eval_tokens)
+    test_bytes = min(HELD_OUT_FRACTION_MAX * total, 1.5 * 4 * eval_tokens)
+    val_bytes = min(HELD_OUT_FRACTION_MAX * total, 1.5 * 4 * eval_tokens * ROTATIONS_MAX)
     draws = sorted(sizes)
 
-    def reach(order: list[float]) -> float:
+    def reach(order: list[float], wanted: float) -> float:
         held = 0
         for draw in order:
             held += sizes[draw]
@@ -393,7 +402,10 @@ def choose_held_out(source: Source, eval_tokens: int) -> HeldOut:
         return draw
 
     middle = len(draws) // 2  # for tiny corpora: neither side may reach across
-    return HeldOut(reach(draws[:middle]) if make_test else -1.0, reach(draws[:middle:-1]) if make_val else 2.0)
+    return HeldOut(
+        reach(draws[:middle], test_bytes) if make_test else -1.0,
+        reach(draws[:middle:-1], val_bytes) if make_val else 2.0,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -640,12 +652,16 @@ def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path)
     np.save(directory / "token_bytes.npy", tokenizer.token_bytes())
 
     # Held-out splits need no more than a few evaluations' worth of text; evaluation strides over what is there.
-    held_out_limit = 4 * 4 * plan.eval_tokens
+    evaluation_bytes = 4 * plan.eval_tokens
+    limits = {
+        "train": plan.max_bytes,
+        "val": (ROTATIONS_MAX + 1) * evaluation_bytes,
+        "test": 4 * evaluation_bytes,
+    }
     splits = {}
     for split in SPLITS:
-        limit = plan.max_bytes if split == "train" else held_out_limit
         where = directory / "sealed" if split == "test" else directory
-        splits[split] = write_split(documents(split), tokenizer, plan.sequence_length + 1, where, split, limit)
+        splits[split] = write_split(documents(split), tokenizer, plan.sequence_length + 1, where, split, limits[split])
         if not splits[split]["documents"]:
             raise DataError(
                 f"'{plan.dataset}' left no documents for the {split} split; give more text"
@@ -664,6 +680,7 @@ def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path)
         "sequence_length": plan.sequence_length,
         "bos_id": tokenizer.bos_id,
         "eval_rows": eval_rows,
+        "rotations": num_rotations(splits["val"]["rows"], eval_rows),
         "identity": identity,
         "splits": splits,
         "files": files,
@@ -676,7 +693,15 @@ def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path)
         f"({train['bytes'] / train['tokens']:.2f} bytes each), {eval_rows} evaluation rows of {plan.sequence_length}, "
         f"{time.monotonic() - started:.1f} s"
     )
+    sets = manifest["rotations"]
+    fresh = f"{sets} disjoint sets of rows, to rotate through" if sets > 1 else "one set of rows, too few to rotate"
+    say(f"validation: {fresh}")
     return manifest
+
+
+def num_rotations(num_rows: int, eval_rows: int) -> int:
+    """Return how many disjoint sets of `eval_rows` rows `num_rows` validation rows make, from 1 to ROTATIONS_MAX."""
+    return max(1, min(ROTATIONS_MAX, num_rows // (ROTATION_BLOCKS * -(-eval_rows // ROTATION_BLOCKS))))
 
 
 def write_split(
@@ -786,6 +811,8 @@ class Runtime:
     """Where structured output goes."""
     eval_split: str = "val"
     """`val`; the harness alone sets `test`, when it confirms a result on the sealed split."""
+    eval_rotation: int = 0
+    """Which of the disjoint sets of validation rows is scored; the harness moves on when one has been used for long."""
 
     @classmethod
     def from_environment(cls) -> Runtime:
@@ -829,6 +856,7 @@ class Runtime:
             max_steps=_count("AUTORESEARCH_MAX_STEPS", 0, 0),
             run_dir=Path(run_dir) if run_dir else None,
             eval_split=split,
+            eval_rotation=_count("AUTORESEARCH_EVAL_ROTATION", 0, 0),
         )
 
     def write_json(self, name: str, value: object) -> None:
@@ -1063,6 +1091,11 @@ class PreparedData:
         """Rows an evaluation reads."""
         return int(self.manifest["eval_rows"])
 
+    @property
+    def num_rotations(self) -> int:
+        """Disjoint sets of validation rows; 1 in folders prepared before there was more than one."""
+        return int(self.manifest.get("rotations", 1))
+
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer; training does not need it."""
         return Tokenizer.read(self.directory / "tokenizer.json")
@@ -1078,21 +1111,43 @@ class PreparedData:
         return np.stack([self._shards[n // per_shard][n % per_shard] for n in numbers])
 
     def make_loader(self, rows_per_step: int, runtime: Runtime, clock: BudgetClock | None = None) -> Loader:
-        """Return a loader for one training run of `rows_per_step` rows a step."""
+        """Return a loader for one training run of `rows_per_step` rows a step.
+
+        Raises:
+            DataError: The rows do not fit, or the run could not be evaluated in the end: better said before than after.
+        """
+        self._check_rotation(runtime.eval_rotation)
         return Loader(self, rows_per_step, runtime, clock or BudgetClock(runtime))
 
-    def eval_rows(self, split: str = "val") -> tuple[np.ndarray, np.ndarray]:
+    def eval_rows(self, split: str = "val", rotation: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return the fixed evaluation rows and their row numbers.
 
         They are strided over the whole split: neighbouring rows come from the same documents, so "the first N" would
-        measure a few documents very precisely and the language hardly at all.
+        measure a few documents very precisely and the language hardly at all. For that same reason the sets of
+        different rotations take turns in blocks of rows, not row by row: what one set has been climbed on is not in
+        the next, but for a document or two at the edges of a block. The sealed split has one set.
+
+        Raises:
+            DataError: There are not so many rotations.
 
         Returns:
             Rows, shape (num_eval_rows, sequence_length + 1), uint16, and numbers, shape (num_eval_rows,), int64.
         """
+        self._check_rotation(rotation)
         rows = self._val if split == "val" else self._sealed_rows()
-        numbers = np.arange(self.num_eval_rows) * len(rows) // self.num_eval_rows
+        own = np.arange(len(rows))
+        if split == "val" and self.num_rotations > 1:
+            block = -(-self.num_eval_rows // ROTATION_BLOCKS)
+            own = own[own // block % self.num_rotations == rotation]
+        numbers = own[np.arange(self.num_eval_rows) * len(own) // self.num_eval_rows]
         return rows[numbers], numbers
+
+    def _check_rotation(self, rotation: int) -> None:
+        if rotation >= self.num_rotations:
+            raise DataError(
+                f"AUTORESEARCH_EVAL_ROTATION is {rotation}, but {self.directory} holds {self.num_rotations} set(s) of "
+                "validation rows, counted from 0; lower it, or prepare more text"
+            )
 
     def _sealed_rows(self) -> np.ndarray:
         """Return all rows of the test split, which only the harness mounts: in `sealed/` or AUTORESEARCH_SEALED_DIR."""
@@ -1126,7 +1181,7 @@ class PreparedData:
         import torch
 
         started = time.perf_counter()
-        rows, numbers = self.eval_rows(runtime.eval_split)
+        rows, numbers = self.eval_rows(runtime.eval_split, runtime.eval_rotation)
         worth = torch.from_numpy(self.token_bytes.astype(np.int64))
         row_nats = np.zeros(len(rows))
         row_bytes = np.zeros(len(rows), dtype=np.int64)
@@ -1162,6 +1217,7 @@ class PreparedData:
                 {
                     "bpb": bpb if math.isfinite(bpb) else None,
                     "split": runtime.eval_split,
+                    "rotation": runtime.eval_rotation,
                     "rows": len(rows),
                     "bytes": int(row_bytes.sum()),
                     "dataset": self.manifest["dataset"],
