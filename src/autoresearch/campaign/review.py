@@ -78,7 +78,9 @@ class Review:
             return
         if missing := self._missing_runs(experiment):
             self._repeat(experiment, missing)
-        elif failure := experiment.failure:
+        elif (failure := experiment.failure) and failure.outcome is Outcome.STOPPED_EARLY:
+            self.decide(experiment, Verdict.DISCARD, f"stopped early: {failure.detail}")
+        elif failure:
             self.decide(experiment, Verdict.CRASH, f"{failure.outcome}: {first_line(failure.detail)}")
         elif experiment.is_baseline:
             self._accept_baseline(experiment)

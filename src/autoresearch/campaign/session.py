@@ -28,6 +28,7 @@ import psutil
 
 from autoresearch import __version__
 from autoresearch.campaign.board import Plan
+from autoresearch.campaign.curves import Curves
 from autoresearch.campaign.review import Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.tasks import ThreadTasks
@@ -178,11 +179,12 @@ def open_session(
             )
             if not campaign.created_at:
                 campaign = ledger.begin_campaign(campaign)
+            curves = Curves(home.runs, campaign.metric, lambda: scheduler.board, forecasts=config.budget.early_stop)
             scheduler = Scheduler(
                 _plan(config, campaign, hardware, root),
                 ledger,
                 workspace,
-                _engine(home, config, campaign, workspace, hardware, slots, clock),
+                _engine(home, config, campaign, workspace, hardware, slots, clock, curves),
                 _researchers(config, home),
                 policy,
                 ThreadTasks[Task](),
@@ -383,6 +385,7 @@ def _engine(
     hardware: Hardware,
     slots: Sequence[Slot],
     clock: Clock,
+    curves: Curves,
 ) -> LocalEngine:
     recipe = Recipe(
         run=config.lab.run,
@@ -404,6 +407,7 @@ def _engine(
         discard=workspace.discard,
         threads=lambda slot: thread_count(slot, slots, hardware),
         environment={**hardware.to_dict(), "autoresearch": __version__, "lab_hash": config.comparable_hash()},
+        watch=curves.watch,
         clock=clock,
     )
 

@@ -69,8 +69,8 @@ def reserve(path: Path, size_bytes: int) -> None:
         os.close(file)
 
 
-def read_regular(path: Path, limit_bytes: int = 1 << 20) -> bytes | None:
-    """Read at most the first `limit_bytes` of a file that somebody else's program may have made.
+def read_regular(path: Path, limit_bytes: int = 1 << 20, offset: int = 0) -> bytes | None:
+    """Read at most `limit_bytes` from `offset` on of a file that somebody else's program may have made.
 
     Returns:
         None when there is no such file, or it is no regular file: a link could lead anywhere, a pipe never ends.
@@ -83,7 +83,10 @@ def read_regular(path: Path, limit_bytes: int = 1 << 20) -> bytes | None:
     except (OSError, ValueError):
         return None
     with os.fdopen(file, "rb") as stream:
-        return stream.read(limit_bytes) if stat.S_ISREG(os.fstat(file).st_mode) else None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return None
+        stream.seek(offset)
+        return stream.read(limit_bytes)
 
 
 def read_tail(path: Path, limit_bytes: int) -> bytes:

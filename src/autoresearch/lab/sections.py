@@ -225,6 +225,12 @@ class SlotsSection(Section):
     gpus: Annotated[Literal["auto", "none"] | tuple[int, ...], BeforeValidator(_as_gpus)] = Field(
         default="auto",
         title="'auto', 'none' or a list of different GPU numbers, such as [0, 1]",
+    early_stop: bool = Field(
+        default=True,
+        title="true or false",
+        description="Whether a run that cannot win any more is ended before its time, by forecasts from this "
+        "campaign's own finished runs. A run whose value is not a number is ended in any case.",
+    )
         description="Which GPUs make slots, one each. `auto` = all that are there.",
     )
     cpu: int = Field(

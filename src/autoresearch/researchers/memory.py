@@ -17,7 +17,7 @@ from autoresearch.domain.verdict import Sample, Verdict
 
 Constants = Mapping[str, ConstantValue]
 
-_TOO_MUCH = frozenset({Outcome.OUT_OF_MEMORY, Outcome.TIMED_OUT, Outcome.DIVERGED})
+_TOO_MUCH = frozenset({Outcome.OUT_OF_MEMORY, Outcome.TIMED_OUT, Outcome.DIVERGED, Outcome.STOPPED_EARLY})
 """Failures of degree: more in the same direction fails too."""
 _NUM_REMEMBERED = 150
 _DIVISIBILITY = re.compile(r"divisib|multiple of|reshape|view size|shape|size mismatch|assert|%", re.IGNORECASE)

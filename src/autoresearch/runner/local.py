@@ -4,6 +4,8 @@
       request.json supervisor.json answer.json    the supervisor's, see `autoresearch.host.supervisor`
       check.log run.log evaluate.log              what each command printed
       telemetry.json                              what the machine did meanwhile
+      progress.json                               how the run came on, as far as it said so
+      early.json                                  why it was ended early, or would have been
       out/                                        AUTORESEARCH_RUN_DIR: the run's own files
       checkout/                                   the commit; gone as soon as there is an answer
 
@@ -40,8 +42,9 @@ from autoresearch.host.process import (
 )
 from autoresearch.runner.environment import resolve_program, run_environment
 from autoresearch.runner.outcome import CHECK, EVALUATE, RUN, classify
+from autoresearch.runner.progress import REPORTS, Overseer, Watch, read_stop
 from autoresearch.runner.protocol import Slot
-from autoresearch.runner.telemetry import Telemetry, usage_of
+from autoresearch.runner.telemetry import Telemetry, decision_of, usage_of
 
 OUT, CHECKOUT, TELEMETRY, CONFIG = "out", "checkout", "telemetry.json", "config.json"
 
@@ -86,6 +89,8 @@ class LocalEngine:
         min_free_bytes: No run starts with less disk space than this.
         keep_file_bytes: Larger files of a run are deleted after its answer; None keeps all of them.
         free_bytes: Measures disk space.
+        watch: Decides whether a run is ended early; by default none is. Called from the thread of its slot.
+        look_seconds: Between two looks at a run's progress; about a hundredth of its budget when None.
         clock: What time it is.
     """
 
@@ -103,6 +108,8 @@ class LocalEngine:
         min_free_bytes: int = 200_000_000,
         keep_file_bytes: int | None = 16 << 20,
         free_bytes: Callable[[Path], int] = measure_free_bytes,
+        watch: Watch | None = None,
+        look_seconds: float | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._slots = tuple(slots)
@@ -116,6 +123,8 @@ class LocalEngine:
         self._min_free_bytes = min_free_bytes
         self._keep_file_bytes = keep_file_bytes
         self._free_bytes = free_bytes
+        self._watch = watch or (lambda *_: None)
+        self._look_seconds = look_seconds
         self._clock = clock or SystemClock()
         self._stopping = threading.Event()
 
@@ -159,10 +168,25 @@ class LocalEngine:
                 return answer
             supervised = self._start(request, slot, directory)
         telemetry = Telemetry(slot)
+        overseer = Overseer(
+            request,
+            directory,
+            directory / OUT / REPORTS,
+            directory / f"{RUN}.log",
+            watch=self._watch,
+            terminate=supervised.terminate,
+            look_seconds=self._look_seconds,
+        )
+
+        def look() -> None:
+            telemetry.sample()
+            overseer.look()
+
         try:
-            answer = supervised.wait(self._stopping, telemetry.sample)
+            answer = supervised.wait(self._stopping, look)
         finally:
             seen = telemetry.close()
+        overseer.close()
         with contextlib.suppress(OSError):  # a full disk costs the telemetry, not the result
             write_json(directory / TELEMETRY, seen, durable=False)
         return answer
@@ -237,10 +261,13 @@ class LocalEngine:
         data = read_regular(directory / OUT / metric.file) if metric.source is Source.JSON else None
         text = None if data is None else data.decode(errors="replace")
         seen = read_json(directory / TELEMETRY) or {}
+        stop = read_stop(directory)
+        result = classify(answer, metric=metric, logs=logs, metric_file=text, stop=stop)
+        decision = decision_of(stop, stop is not None and answer.interrupted and not stop.spared)
         return replace(
-            classify(answer, metric=metric, logs=logs, metric_file=text),
+            result,
             config=read_json(directory / OUT / CONFIG) or {},
-            telemetry=usage_of(answer) | {name: float(value) for name, value in seen.items()},
+            telemetry=usage_of(answer) | {name: float(value) for name, value in seen.items()} | decision,
         )
 
     def _unanswered(self, reason: str) -> RunResult:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from autoresearch.domain.metric import Metric, Source
+from autoresearch.domain.progress import Stop
 from autoresearch.domain.run import Outcome, RunResult
 from autoresearch.host.process import Answer, CommandAnswer
 from autoresearch.runner.reading import Unreadable, exception_of, find_metric, read_everything, tail_of
@@ -26,7 +27,14 @@ _DIVERGED = re.compile(
 )
 
 
-def classify(answer: Answer, *, metric: Metric, logs: Mapping[str, str], metric_file: str | None = None) -> RunResult:
+def classify(
+    answer: Answer,
+    *,
+    metric: Metric,
+    logs: Mapping[str, str],
+    metric_file: str | None = None,
+    stop: Stop | None = None,
+) -> RunResult:
     """Judge how a run ended, and read its metric when it ended well.
 
     Args:
@@ -34,12 +42,17 @@ def classify(answer: Answer, *, metric: Metric, logs: Mapping[str, str], metric_
         metric: Which number, and where it is.
         logs: The text that each command printed, by its name; what is missing counts as empty.
         metric_file: Content of the metric's JSON file; None when there is none.
+        stop: The harness's decision to end it early. A run that came to its end all the same has finished.
 
     Returns:
         The result without telemetry, configuration and environment, which others know.
     """
-    outcome, value, detail = _judge(answer, metric, logs, metric_file)
     summary = read_everything(logs.get(RUN, "")) | read_everything(logs.get(EVALUATE, ""), metric_file)
+    if answer.interrupted and stop is not None and not stop.spared:
+        outcome, value, detail = stop.outcome, None, stop.sentence
+        summary.pop(metric.name, None)  # what it claimed half-way is no score
+    else:
+        outcome, value, detail = _judge(answer, metric, logs, metric_file)
     return RunResult(
         outcome=outcome,
         metric=value,

@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 
+from autoresearch.domain.progress import Stop
 from autoresearch.host.process import Answer
 from autoresearch.runner.protocol import Slot
 
@@ -62,6 +63,13 @@ def usage_of(answer: Answer) -> dict[str, float]:
         "log_dropped_bytes": float(sum(command.log_dropped_bytes for command in commands)),
         **{f"{command.name}_seconds": command.seconds for command in commands},
     }
+
+
+def decision_of(stop: Stop | None, is_carried_out: bool) -> dict[str, float]:
+    """What is kept of a decision to end the run early: when it was taken, under a name that says whether it was."""
+    if stop is None:
+        return {}
+    return {"stopped_at_fraction" if is_carried_out else "would_stop_at_fraction": stop.fraction}
 
 
 class _GpuSampler:
