@@ -33,7 +33,7 @@ from autoresearch.campaign.review import Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.tasks import ThreadTasks
 from autoresearch.domain.budget import Limits
-from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.experiment import Experiment, Stage, order_of_verdicts
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import AutoResearchError, LabError, UserError
 from autoresearch.host import files
@@ -120,6 +120,8 @@ class Choice:
     name: str | None = None
     new: bool = False
     allow_dirty: bool = False
+    rotate: bool = False
+    """A new one, from the best commit of the last, scored on the next set of validation data."""
 
 
 class Session:
@@ -166,6 +168,7 @@ def open_session(
         ledger = Ledger.open(home.ledger, clock)
         try:
             campaign = _choose_campaign(root, config, slot_kind(slots, hardware), ledger, choice, policy, clock)
+            config = config.on_rotation(_rotation_of(campaign))
             # The branch first: what cannot have one leaves no trace in the ledger.
             workspace = GitWorkspace(
                 root,
@@ -266,6 +269,9 @@ def _choose_campaign(
     known = {campaign.name: campaign for campaign in ledger.campaigns()}
     own = [campaign for campaign in known.values() if campaign.origin == "run"]
     latest = own[-1] if own else None
+    if choice.rotate:
+        config, base = _next_rotation(config, ledger, latest, choice)
+        return _new_campaign(root, config, kind, choice, policy, known, clock, base)
     if choice.name is not None and choice.name in known:
         chosen: Campaign | None = known[choice.name]
         if choice.new:
@@ -278,7 +284,7 @@ def _choose_campaign(
         return _new_campaign(root, config, kind, choice, policy, known, clock)
     if chosen.origin != "run":
         raise UserError(f"campaign {chosen.name!r} was imported and cannot be run: start one with --new")
-    if chosen.comparable_hash != config.comparable_hash():
+    if chosen.comparable_hash != config.on_rotation(_rotation_of(chosen)).comparable_hash():
         raise LabError(
             f"autoresearch.toml has changed since campaign {chosen.name!r} began (command, files, metric or budget), "
             "so new results could not be compared with its own: begin another with `autoresearch run --new`, "
@@ -305,10 +311,11 @@ def _new_campaign(
     policy: Policy,
     known: dict[str, Campaign],
     clock: Clock,
+    base: str | None = None,
 ) -> Campaign:
-    """A campaign from the last commit, not recorded yet."""
+    """A campaign from the last commit, or from `base`, not recorded yet."""
     patterns = (*config.lab.editable, *config.protected)
-    dirty = [path for path in dirty_paths(root) if matches(path, patterns)]
+    dirty = [path for path in dirty_paths(root) if matches(path, patterns)] if base is None else []
     if dirty and not choice.allow_dirty:
         raise LabError(
             f"{dirty[0]} has uncommitted changes, which a campaign would not see: commit them, or begin from the last "
@@ -316,7 +323,7 @@ def _new_campaign(
         )
     seed = config.campaign.seed
     git = Git(root)
-    base = git.resolve("HEAD")
+    base = git.resolve("HEAD") if base is None else base
     # A branch at the very commit is as good as none: a session that was killed at its start leaves one.
     branches = {name for name, tip in _branches(git).items() if tip != base}
     if choice.name in branches:
@@ -334,6 +341,46 @@ def _new_campaign(
         slot_kind=kind,
         lab=json.loads(config.model_dump_json()),
     )
+
+
+def _rotation_of(campaign: Campaign) -> int:
+    """Which set of validation data a campaign is scored on; those of before there were several used the first."""
+    metric = (campaign.lab or {}).get("metric")
+    rotation = metric.get("rotation") if isinstance(metric, dict) else None
+    return rotation if isinstance(rotation, int) else 0
+
+
+def _next_rotation(config: LabConfig, ledger: Ledger, latest: Campaign | None, choice: Choice) -> tuple[LabConfig, str]:
+    """The lab on its next set of validation data, and the best commit so far.
+
+    Raises:
+        UserError: There is no next set, or nothing that could go on with it.
+    """
+    if choice.new:
+        raise UserError("--rotate begins a new campaign, from the best commit of the last one: leave out --new")
+    if choice.name is not None and choice.name in {campaign.name for campaign in ledger.campaigns()}:
+        raise UserError(
+            f"there is a campaign {choice.name!r} already, and --rotate begins a new one: name it otherwise"
+        )
+    if latest is None:
+        raise UserError(
+            "no campaign has run in this lab yet, so there is none to rotate: start with `autoresearch run`"
+        )
+    kept = [e for e in ledger.experiments(latest.name) if e.verdict is Verdict.KEEP]
+    if not kept:
+        raise UserError(
+            f"campaign {latest.name!r} has no measured baseline yet: measure it first, with `autoresearch run`"
+        )
+    rotation, sets = _rotation_of(latest) + 1, config.metric.rotations
+    if rotation >= sets:
+        has = "one set of validation data" if sets == 1 else f"{sets} sets of validation data"
+        raise UserError(
+            f"this lab has {has} and campaign {latest.name!r} uses the last: prepare more data and raise "
+            "metric.rotations in autoresearch.toml, or go on without --rotate"
+        )
+    best = max(kept, key=order_of_verdicts)
+    assert best.commit is not None
+    return config.on_rotation(rotation), best.commit
 
 
 def _branches(git: Git) -> dict[str, str]:
@@ -395,7 +442,7 @@ def _engine(
         check_timeout_seconds=config.budget.check_timeout_seconds,
         evaluate_timeout_seconds=config.budget.evaluate_timeout_seconds,
         protected=workspace.protected_hashes(campaign.base),
-        environment=config.lab.environment,
+        environment={**config.lab.environment, "AUTORESEARCH_EVAL_ROTATION": str(config.metric.rotation)},
         budget_clock=config.budget.clock,
         log_limit_bytes=int(config.budget.log_limit_mb * 1e6),
     )

@@ -35,6 +35,9 @@ def run(
     cost: Annotated[float | None, typer.Option(help="Stop when proposals have cost so many US dollars.")] = None,
     campaign: Annotated[str | None, typer.Option(help="Its name; the newest one goes on if absent.")] = None,
     new: Annotated[bool, typer.Option("--new", help="Begin a new campaign from the last commit.")] = False,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Begin a new campaign from the best commit, on fresh validation data.")
+    ] = False,
     allow_dirty: Annotated[bool, typer.Option(help="Begin although the lab has uncommitted changes.")] = False,
     plain: Annotated[bool, typer.Option(help="Plain lines even on a terminal.")] = False,
 ) -> None:
@@ -50,7 +53,7 @@ def run(
     root = find_root(lab.resolve())
     limits = Limits(experiments, hours, cost)
     screen = open_screen(plain=plain)
-    with open_session(root, Choice(campaign, new, allow_dirty), limits, screen.notice) as session:
+    with open_session(root, Choice(campaign, new, allow_dirty, rotate), limits, screen.notice) as session:
         screen.begin(session)
         try:
             with _stopping_on_signals(session.scheduler, screen):

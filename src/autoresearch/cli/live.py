@@ -206,11 +206,15 @@ def _introduction(session: Session) -> list[str]:
     way = "lower" if metric.direction == "min" else "raise"
     slots = ", ".join(slot.name for slot in session.slots)
     team = ", ".join(f"{s.label}{f' x{s.count}' if s.count > 1 else ''}" for s in plan.researcher)
+    sets, rotation = plan.metric.rotations, plan.metric.rotation
+    base = session.campaign.base[:8]
+    fresh = f"scored on validation set {rotation + 1} of {sets}, from {base}: not comparable with other sets' scores"
     return [
         f"campaign {session.campaign.name}: {way} {metric.name}, {plan.budget.seconds:g} s a run, "
         f"slots {slots}, researchers {team}, judge {session.campaign.policy}",
         f"kept changes go to the branch autoresearch/{session.campaign.name}; your own files stay as they are. "
         "Ctrl-C finishes what is under way.",
+        *([fresh] if rotation else []),
     ]
 
 

@@ -60,17 +60,24 @@ class LabConfig(Section):
         """All protected patterns: the lab's own, the lab file and the program."""
         return tuple(dict.fromkeys((*self.lab.protected, FILE_NAME, self.lab.program)))
 
+    def on_rotation(self, rotation: int) -> LabConfig:
+        """The same lab, scored on another set of its validation data."""
+        return self.model_copy(update={"metric": self.metric.model_copy(update={"rotation": rotation})})
+
     def comparable_hash(self) -> str:
         """Hash everything that must be equal for two results to be comparable, as 64 hexadecimal digits.
 
         Names, researchers, limits and policies are left out: they change what is tried, not what a number means.
         """
         lab = self.lab
+        # What is left out says which data there are beside; `rotation` 0 is left out for campaigns of before it.
+        aside = {"sealed", "rotations"} | ({"rotation"} if self.metric.rotation == 0 else set())
+        metric = self.metric.model_dump(exclude=aside)
         meaning = {
             "run": lab.run,
             "editable": sorted(lab.editable),
             "protected": sorted(self.protected),
-            "metric": self.metric.model_dump(),
+            "metric": metric,
             "budget": [self.budget.seconds, self.budget.run_timeout_seconds, self.budget.clock],
             "check": lab.check,
             "evaluate": lab.evaluate,

@@ -174,6 +174,35 @@ class MetricSection(Section):
     file: str = Field(
         default="metrics.json", min_length=1, title="a file name", description='The JSON file, for `source = "json"`.'
     )
+    sealed: bool = Field(
+        default=False,
+        title="true or false",
+        description="Whether runs can also be scored on data that decide nothing: with AUTORESEARCH_EVAL_SPLIT=test "
+        "the run prints the same metric, measured on them.",
+    )
+    rotation: int = Field(
+        default=0,
+        ge=0,
+        title="a whole number of at least 0, below metric.rotations",
+        description="Which set of validation data a new campaign is scored on, told to runs as "
+        "AUTORESEARCH_EVAL_ROTATION; a campaign keeps the set that it began with.",
+    )
+    rotations: int = Field(
+        default=1,
+        ge=1,
+        title="a whole number of at least 1",
+        description="How many disjoint sets of validation data there are; `autoresearch run --rotate` goes on with the "
+        "next.",
+    )
+
+    @model_validator(mode="after")
+    def _within(self) -> MetricSection:
+        if self.rotation >= self.rotations:
+            raise mistake(
+                f"is {self.rotation}: use less than metric.rotations, which is {self.rotations} (counted from 0)",
+                "rotation",
+            )
+        return self
 
     def to_metric(self) -> Metric:
         """The same as a value of the domain."""
@@ -195,6 +224,12 @@ class BudgetSection(Section):
         default="wall",
         title="'wall' or 'cpu'",
         description="What `seconds` counts: `wall` for GPUs; `cpu` (processor seconds) where runs share cores.",
+    )
+    early_stop: bool = Field(
+        default=True,
+        title="true or false",
+        description="Whether a run that cannot win any more is ended before its time, by forecasts from this "
+        "campaign's own finished runs. A run whose value is not a number is ended in any case.",
     )
     log_limit_mb: float = Field(
         default=20.0,
@@ -225,12 +260,6 @@ class SlotsSection(Section):
     gpus: Annotated[Literal["auto", "none"] | tuple[int, ...], BeforeValidator(_as_gpus)] = Field(
         default="auto",
         title="'auto', 'none' or a list of different GPU numbers, such as [0, 1]",
-    early_stop: bool = Field(
-        default=True,
-        title="true or false",
-        description="Whether a run that cannot win any more is ended before its time, by forecasts from this "
-        "campaign's own finished runs. A run whose value is not a number is ended in any case.",
-    )
         description="Which GPUs make slots, one each. `auto` = all that are there.",
     )
     cpu: int = Field(
@@ -277,6 +306,13 @@ class CampaignSection(Section):
         allow_inf_nan=False,
         title="an amount above 0",
         description="Stop when proposals have cost this. Default: no limit.",
+    )
+    audit_every: int = Field(
+        default=5,
+        ge=0,
+        title="a whole number of at least 0",
+        description="After so many keeps, two runs of the incumbent on the sealed data check that progress is real; "
+        "0 = never. Needs `metric.sealed`.",
     )
     lookahead: int = Field(
         default=1, ge=0, title="a whole number of at least 0", description="Proposals written ahead while runs train."

@@ -248,6 +248,9 @@ def _pretrain_tables(
         clock, why = "wall", "Five minutes, the field's own measure, so that results compare."
     else:
         clock, why = "cpu", "Enough for the loss to fall clearly; several runs an hour matter more than long ones."
+    # TinyStories has validation text for several short evaluations, as CPUs make them, but for one long one only.
+    has_more = chosen == "climbmix" or (chosen == "tinystories" and not _gpu_memories(hardware))
+    rotations = [Setting("rotations", 4, "prepare.py makes so many sets of validation rows.")] if has_more else []
     slots = slot_settings(hardware)
     if is_gpu and not _gpu_memories(hardware):
         slots = [
@@ -260,6 +263,8 @@ def _pretrain_tables(
             Setting("name", "val_bpb", "Bits per byte of unseen text: comparable between tokenizers."),
             Setting("direction", "min", "Lower is better."),
             Setting("source", "summary", "The line `val_bpb: …` at the end of the log."),
+            Setting("sealed", True, "prepare.py sets text aside that decides nothing; only audits are scored on it."),
+            *rotations,
         ],
         "budget": [
             Setting("seconds", seconds, why),
