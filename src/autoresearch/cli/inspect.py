@@ -16,15 +16,18 @@ from rich.text import Text
 from autoresearch.campaign.session import Home, find_root
 from autoresearch.cli.terminal import Terminal
 from autoresearch.cli.writing import summarise_campaign, write_campaign_report
-from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Direction
-from autoresearch.domain.run import Outcome
+from autoresearch.domain.run import Outcome, Purpose, Split
+from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import UserError
 from autoresearch.host.clock import SystemClock
 from autoresearch.lab.git import Git
 from autoresearch.lab.workspace import hide
 from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.report.summary import pooled_noise
+from autoresearch.report.words import explain, number_in, what
 
 Lab = Annotated[Path, typer.Option("--lab", "-C", help="The lab's folder.")]
 Name = Annotated[str | None, typer.Option("--campaign", help="Its name; the newest one if absent.")]
@@ -139,23 +142,31 @@ def log(
     if as_json:
         _print_json([_record(e) for e in experiments])
         return
+    Terminal().print(_table(experiments, chosen.metric.name))
+
+
+def _table(experiments: list[Experiment], metric_name: str) -> Table:
+    """One line for each experiment; what is believed of gains has a column only where a judge believes."""
+    has_beliefs = any("expected_gain" in e.evidence for e in experiments)
+    beliefs = ("believed",) if has_beliefs else ()
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("#", "commit", chosen.metric.name, "gain", "verdict", "runs", "researcher", "what"):
-        table.add_column(title, justify="right" if title in ("#", "gain", "runs") else "left", overflow="fold")
+    for title in ("#", "commit", metric_name, "gain", *beliefs, "verdict", "runs", "researcher", "what"):
+        right = title in ("#", "gain", "believed", "runs")
+        table.add_column(title, justify="right" if right else "left", overflow="fold")
     styles = {"keep": "green", "crash": "red", "discard": "dim"}
     for e in experiments:
-        gain = e.evidence.get("gain")
+        gains = [number_in(e.evidence, key) for key in ("gain", *(("expected_gain",) if has_beliefs else ()))]
         table.add_row(
             str(e.number),
             (e.commit or "")[:8],
             "" if e.score is None else f"{e.score:.6g}",
-            f"{gain:+.2g}" if isinstance(gain, float) else "",
+            *("" if gain is None else f"{gain:+.2g}" for gain in gains),
             Text(str(e.verdict or e.stage), style=styles.get(str(e.verdict), "yellow")),
-            str(len(e.runs)),
+            str(len(e.evidence_runs)),
             e.researcher,
-            Text((e.proposal.hypothesis or e.reason).splitlines()[0] if e.proposal.hypothesis or e.reason else ""),
+            Text(what(e)),
         )
-    Terminal().print(table)
+    return table
 
 
 def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) -> None:
@@ -173,8 +184,13 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
         if text not in ("", None):
             console.print(Text.assemble((f"{title:<12}", "bold"), str(text)), soft_wrap=True)
 
-    line(f"#{experiment.number}", plan.hypothesis or "(nothing was proposed)")
-    line("verdict", f"{experiment.verdict or experiment.stage}: {experiment.reason}".rstrip(": "))
+    line(f"#{experiment.number}", what(experiment) or "(nothing was proposed)")
+    line("verdict", experiment.verdict or experiment.stage)
+    noise = pooled_noise(e.sample for e in experiments)
+    rival = _rival(experiment, experiments)
+    for sentence in explain(experiment, chosen.metric, rival=rival, noise=noise, policy=chosen.policy):
+        line("", sentence)
+    line("reason", experiment.reason)
     line("researcher", f"{experiment.researcher}, {plan.kind}")
     effect = plan.expected_effect
     line("expected", None if effect is None else f"{effect:+.4g} {chosen.metric.name} (positive is better)")
@@ -189,7 +205,8 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
         ending = "no answer yet" if result is None else f"{result.outcome}"
         score = "" if result is None or result.metric is None else f" {chosen.metric.name} {result.metric:.6g}"
         seconds = "" if result is None else f" in {result.wall_seconds:.1f} s"
-        line(f"run {run.request.ordinal}", f"{ending}{score}, seed {run.request.seed} on {run.slot}{seconds}")
+        seed = "" if run.request.seed == results_tsv.UNKNOWN_SEED else f", seed {run.request.seed} on {run.slot}"
+        line(f"run {run.request.ordinal}", f"{ending}{score}{seed}{seconds}{_beside(run, experiment)}")
         if result is not None and result.outcome is not Outcome.FINISHED:
             line("", result.detail)
     if experiment.runs and chosen.origin == "run":
@@ -197,6 +214,34 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
     if (session := home.session(chosen.name, experiment.number)).is_dir():
         line("session", session)
     line("next", f"autoresearch diff {experiment.number}" if experiment.commit else "")
+
+
+_MEASUREMENTS = {
+    Purpose.NOISE: "to measure the noise",
+    Purpose.AUDIT: "to compare progress on both splits",
+    Purpose.CONFIRM: "to confirm the headline",
+    Purpose.REPRODUCE: "to reproduce the score",
+}
+
+
+def _beside(run: Run, experiment: Experiment) -> str:
+    """What sets a run apart from the verdict's evidence: its purpose, its split, an earlier revision."""
+    request = run.request
+    apart = [] if request.purpose.is_evidence else [_MEASUREMENTS[request.purpose]]
+    apart += ["on the sealed split"] if request.split is Split.TEST else []
+    apart += ["before it was carried over"] if request.commit != experiment.commit else []
+    return f" ({', '.join(apart)})" if apart else ""
+
+
+def _rival(experiment: Experiment, experiments: list[Experiment]) -> Experiment | None:
+    """The kept experiment that it had to beat; of an imported one, what its researcher kept before it."""
+    if experiment.is_baseline:
+        return None
+    kept = [e for e in experiments if e.verdict is Verdict.KEEP and e.score is not None and e is not experiment]
+    if experiment.parent and experiment.parent != experiment.commit:
+        return next((e for e in kept if e.commit == experiment.parent), None)
+    before = [e for e in kept if e.number < experiment.number and e.researcher == experiment.researcher]
+    return before[-1] if before else None
 
 
 def _changed(experiment: Experiment, experiments: list[Experiment]) -> str:

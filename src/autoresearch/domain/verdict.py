@@ -47,7 +47,10 @@ class Sample:
         """
         if not self.values:
             raise ValueError("an empty sample has no mean")
-        return math.fsum(self.values) / len(self.values)
+        try:
+            return math.fsum(self.values) / len(self.values)
+        except OverflowError:  # values near the largest float: their sum is none, their mean is
+            return math.fsum(value / len(self.values) for value in self.values)
 
     @property
     def deviation(self) -> float | None:
@@ -55,7 +58,8 @@ class Sample:
         if len(self.values) < 2:
             return None
         mean = self.mean
-        return math.sqrt(math.fsum((v - mean) ** 2 for v in self.values) / (len(self.values) - 1))
+        # `hypot`, because the square of a large float is an error and that of a tiny one is zero.
+        return math.hypot(*(v - mean for v in self.values)) / math.sqrt(len(self.values) - 1)
 
 
 def like_with_like(candidate: Sample, incumbent: Sample) -> tuple[Sample, Sample]:

@@ -228,13 +228,9 @@ def pooled_noise(samples: Iterable[Sample]) -> float | None:
 
     Weighted by degrees of freedom (n - 1), which assumes that every commit scatters alike.
     """
-    squares, freedom = 0.0, 0
-    for sample in samples:
-        deviation = sample.deviation
-        if deviation is not None:
-            squares += (sample.count - 1) * deviation**2
-            freedom += sample.count - 1
-    return math.sqrt(squares / freedom) if freedom else None
+    repeated = [(sample.count - 1, sample.deviation) for sample in samples if sample.count >= 2]
+    parts = [math.sqrt(freedom) * deviation for freedom, deviation in repeated if deviation is not None]
+    return math.hypot(*parts) / math.sqrt(sum(freedom for freedom, _ in repeated)) if parts else None
 
 
 def failure_of(experiment: Experiment) -> tuple[str, str] | None:
