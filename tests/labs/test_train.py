@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from autoresearch.runner.progress import read_report
 from tests.labs.pretrain_lab import LAB, TINY, run_script
 
 torch = pytest.importorskip("torch")
@@ -294,6 +295,18 @@ def test_training_learns(train, prepare, data_dir):
     before = data.evaluate_bpb(model, 8, runtime)
     train.train(model, train.MuonAdamW(model), data.make_loader(8, runtime), runtime)
     assert data.evaluate_bpb(model, 8, runtime) < 0.9 * before
+
+
+def test_training_reports_its_progress(train, prepare, data_dir, tmp_path):
+    """The harness hears of it at most once for each percent of the budget, in lines that it understands."""
+    data = prepare.load(data_dir)
+    runtime = prepare.Runtime(budget_seconds=1000, max_steps=30, run_dir=tmp_path)
+    model = train.GPT(data.vocab_size, data.sequence_length)
+    model.attach_masks("cpu", flex=False)
+    train.train(model, train.MuonAdamW(model), data.make_loader(8, runtime), runtime)
+    reports = [read_report(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert None not in reports and 20 <= len(reports) <= 30
+    assert reports[-1].fraction > 0.9 and reports[-1].steps == 30 and reports[-1].value < reports[0].value
 
 
 def test_divergence_ends_the_run_at_once(data_dir, tmp_path):

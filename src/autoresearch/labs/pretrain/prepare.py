@@ -14,7 +14,7 @@ Run once, before any training (nothing to download with the default dataset):
     loader = data.make_loader(rows_per_step, runtime)
     inputs, targets = loader.warmup_batch()             # random tokens; the clock is not running yet
     for inputs, targets in loader:                      # real data; the clock runs from the first batch
-        ...                                             # loader.progress goes from 0 to 1
+        loader.report(loss)                             # loader.progress goes from 0 to 1
     val_bpb = data.evaluate_bpb(model, rows_per_batch, runtime)
 
 Three decisions give the numbers their meaning:
@@ -866,6 +866,13 @@ class Runtime:
             text = json.dumps(value, indent=1, sort_keys=True)
             write_atomically(self.run_dir / name, lambda file: file.write(text.encode()))
 
+    def append_json(self, name: str, value: object) -> None:
+        """Append one line of JSON to a file in the run directory; without a run directory, do nothing."""
+        if self.run_dir:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            with (self.run_dir / name).open("a") as file:
+                file.write(json.dumps(value) + "\n")
+
 
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed blocks of up to 32 MiB: it would hand them back and fault every page in anew each step.
@@ -934,6 +941,7 @@ class Loader:
         self._order = np.empty(0, dtype=np.int64)
         self._epoch = -1
         self._served = 0
+        self._reported = -1.0
         self._fences: list[Any] = []
 
     @property
@@ -948,6 +956,19 @@ class Loader:
     def epochs(self) -> float:
         """Passes over the training rows so far; above 1 the model sees rows again."""
         return self._served / self._data.num_train_rows
+
+    def report(self, loss: float) -> None:
+        """Tell the harness how the run comes on, once for each percent of the budget and once a second at most.
+
+        A run whose loss is not a number, or hopelessly behind those of finished runs, is ended early. Report the plain
+        loss in nats per token, without penalties and other terms, or it is compared with what it cannot be compared
+        with. `loss` is a number that is known anyway: fetching one for this would make a GPU wait.
+        """
+        step = max(0.01, 1 / self._runtime.budget_seconds)
+        if self.progress >= self._reported + step:
+            self._reported = self.progress
+            line = {"fraction": round(self.progress, 4), "steps": self.steps, "value": round(loss, 5)}
+            self._runtime.append_json("progress.jsonl", line)
 
     def warmup_batch(self) -> Batch:
         """Return random tokens in the shape of a real batch, for compilation and warm-up; does not start the clock."""

@@ -455,6 +455,7 @@ def train(model: nn.Module, optimiser: MuonAdamW, loader: prepare.Loader, runtim
         loss, step = float(waiting.pop(0)), loader.steps - lag
         stop_if_diverged(loss, step)
         smooth = 0.9 * smooth + 0.1 * loss
+        loader.report(smooth / (1 - 0.9**step))
         if loader.progress >= next_line:
             next_line = loader.progress + 0.02
             speed = loader.steps * inputs.numel() / max(loader.seconds, 1e-9)
