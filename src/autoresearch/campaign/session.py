@@ -16,7 +16,7 @@ import json
 import os
 import secrets
 import subprocess
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +27,7 @@ import filelock
 import psutil
 
 from autoresearch import __version__
-from autoresearch.campaign.board import Plan
+from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.curves import Curves
 from autoresearch.campaign.review import Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
@@ -154,10 +154,92 @@ def open_session(
         AutoResearchError: One sentence with the cure; nothing was begun.
     """
     clock = clock or SystemClock()
+    policy = _policy(load_config(root))
+
+    def choose(config: LabConfig, kind: str, ledger: Ledger) -> Campaign:
+        return _choose_campaign(root, config, kind, ledger, choice, policy, clock)
+
+    with _joined_parts(root, choose, clock) as parts:
+        home, config, campaign, ledger = parts.home, parts.config, parts.campaign, parts.ledger
+        curves = Curves(home.runs, campaign.metric, lambda: scheduler.board, forecasts=config.budget.early_stop)
+        scheduler = Scheduler(
+            _plan(config, campaign, parts.hardware, root),
+            ledger,
+            parts.workspace,
+            _engine(parts, curves),
+            _researchers(config, home),
+            policy,
+            ThreadTasks[Task](),
+            clock,
+            _joined(limits, config),
+            partial(_export, home.campaign(campaign.name) / "results.tsv", campaign=campaign),
+            observe,
+        )
+        _rewrite_export(home, campaign, ledger)
+        _end_researchers(home, campaign, ledger)
+        with _noted(ledger, campaign, "session"):
+            yield Session(home, config, campaign, scheduler, parts.slots)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One process that measures beside the verdicts of a campaign; made by `open_bench`, holds the lab's lock."""
+
+    home: Home
+    config: LabConfig
+    campaign: Campaign
+    ledger: Ledger
+    engine: LocalEngine
+    slots: Sequence[Slot]
+    clock: Clock
+
+
+@contextmanager
+def open_bench(root: Path, name: str, clock: Clock | None = None) -> Iterator[Bench]:
+    """Check the lab, take its lock, and join what it takes to run commits of a campaign again.
+
+    Args:
+        root: The lab.
+        name: The campaign, which the ledger knows.
+        clock: The system's when None.
+
+    Raises:
+        AutoResearchError: One sentence with the cure; nothing was begun.
+    """
+    clock = clock or SystemClock()
+
+    def choose(config: LabConfig, kind: str, ledger: Ledger) -> Campaign:
+        chosen = next(campaign for campaign in ledger.campaigns() if campaign.name == name)
+        _check_comparable(config, kind, chosen)
+        return chosen
+
+    with _joined_parts(root, choose, clock) as parts, _noted(parts.ledger, parts.campaign, "measurement"):
+        board = Board(parts.ledger.experiments(name))
+        curves = Curves(parts.home.runs, parts.campaign.metric, lambda: board, forecasts=False)
+        engine = _engine(parts, curves)
+        yield Bench(parts.home, parts.config, parts.campaign, parts.ledger, engine, parts.slots, clock)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a session and a bench share."""
+
+    home: Home
+    config: LabConfig
+    hardware: Hardware
+    slots: Sequence[Slot]
+    ledger: Ledger
+    campaign: Campaign
+    workspace: GitWorkspace
+    clock: Clock
+
+
+@contextmanager
+def _joined_parts(root: Path, choose: Callable[[LabConfig, str, Ledger], Campaign], clock: Clock) -> Iterator[_Parts]:
+    """Take the lock and open what stands behind it, for the campaign that `choose` gives."""
     config = load_config(root)
     check_lab(root, config)
     home = Home(root)
-    policy = _policy(config)
     hardware = describe_hardware()
     slots = make_slots(
         hardware, gpus=config.slots.gpus, cpu_slots=config.slots.cpu, cores_per_slot=config.slots.cores_per_slot
@@ -167,7 +249,7 @@ def open_session(
         _prepare(root, config)
         ledger = Ledger.open(home.ledger, clock)
         try:
-            campaign = _choose_campaign(root, config, slot_kind(slots, hardware), ledger, choice, policy, clock)
+            campaign = choose(config, slot_kind(slots, hardware), ledger)
             config = config.on_rotation(_rotation_of(campaign))
             # The branch first: what cannot have one leaves no trace in the ledger.
             workspace = GitWorkspace(
@@ -182,24 +264,7 @@ def open_session(
             )
             if not campaign.created_at:
                 campaign = ledger.begin_campaign(campaign)
-            curves = Curves(home.runs, campaign.metric, lambda: scheduler.board, forecasts=config.budget.early_stop)
-            scheduler = Scheduler(
-                _plan(config, campaign, hardware, root),
-                ledger,
-                workspace,
-                _engine(home, config, campaign, workspace, hardware, slots, clock, curves),
-                _researchers(config, home),
-                policy,
-                ThreadTasks[Task](),
-                clock,
-                _joined(limits, config),
-                partial(_export, home.campaign(campaign.name) / "results.tsv", campaign=campaign),
-                observe,
-            )
-            _rewrite_export(home, campaign, ledger)
-            _end_researchers(home, campaign, ledger)
-            with _noted(ledger, campaign):
-                yield Session(home, config, campaign, scheduler, slots)
+            yield _Parts(home, config, hardware, slots, ledger, campaign, workspace, clock)
         finally:
             ledger.close()
 
@@ -249,9 +314,9 @@ def _prepare(root: Path, config: LabConfig) -> None:
 
 
 @contextmanager
-def _noted(ledger: Ledger, campaign: Campaign) -> Iterator[None]:
+def _noted(ledger: Ledger, campaign: Campaign, what: str) -> Iterator[None]:
     """Begin and end of a session stand in the ledger, so that pauses are not taken for idle slots."""
-    ledger.note(campaign.name, "session began", f"autoresearch {__version__}, process {os.getpid()}")
+    ledger.note(campaign.name, f"{what} began", f"autoresearch {__version__}, process {os.getpid()}")
     reason = "ended"
     try:
         yield
@@ -260,7 +325,7 @@ def _noted(ledger: Ledger, campaign: Campaign) -> Iterator[None]:
         raise
     finally:
         if not reason.startswith("failed"):
-            ledger.note(campaign.name, "session ended", reason)
+            ledger.note(campaign.name, f"{what} ended", reason)
 
 
 def _choose_campaign(
@@ -284,6 +349,21 @@ def _choose_campaign(
         return _new_campaign(root, config, kind, choice, policy, known, clock)
     if chosen.origin != "run":
         raise UserError(f"campaign {chosen.name!r} was imported and cannot be run: start one with --new")
+    _check_comparable(config, kind, chosen)
+    if choice.name is not None and _has_dead_baseline(ledger, chosen):
+        raise UserError(
+            f"campaign {chosen.name!r} ended with its baseline, and its commit stays what it was: mend the lab, and "
+            "begin another with `autoresearch run --new`"
+        )
+    return chosen
+
+
+def _check_comparable(config: LabConfig, kind: str, chosen: Campaign) -> None:
+    """Whether new runs mean what the campaign's own runs meant.
+
+    Raises:
+        LabError: The lab file or the slots have changed since.
+    """
     if chosen.comparable_hash != config.on_rotation(_rotation_of(chosen)).comparable_hash():
         raise LabError(
             f"autoresearch.toml has changed since campaign {chosen.name!r} began (command, files, metric or budget), "
@@ -295,12 +375,6 @@ def _choose_campaign(
             f"campaign {chosen.name!r} ran on other slots ({chosen.slot_kind}) than these ({kind}), so new results "
             "could not be compared with its own: begin another with `autoresearch run --new`, or set [slots] as it was"
         )
-    if choice.name is not None and _has_dead_baseline(ledger, chosen):
-        raise UserError(
-            f"campaign {chosen.name!r} ended with its baseline, and its commit stays what it was: mend the lab, and "
-            "begin another with `autoresearch run --new`"
-        )
-    return chosen
 
 
 def _new_campaign(
@@ -424,16 +498,8 @@ def _plan(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Path)
     )
 
 
-def _engine(
-    home: Home,
-    config: LabConfig,
-    campaign: Campaign,
-    workspace: GitWorkspace,
-    hardware: Hardware,
-    slots: Sequence[Slot],
-    clock: Clock,
-    curves: Curves,
-) -> LocalEngine:
+def _engine(parts: _Parts, curves: Curves) -> LocalEngine:
+    config, campaign, workspace, hardware = parts.config, parts.campaign, parts.workspace, parts.hardware
     recipe = Recipe(
         run=config.lab.run,
         metric=campaign.metric,
@@ -447,15 +513,15 @@ def _engine(
         log_limit_bytes=int(config.budget.log_limit_mb * 1e6),
     )
     return LocalEngine(
-        slots,
-        home.runs,
+        parts.slots,
+        parts.home.runs,
         recipe,
         checkout=workspace.checkout,
         discard=workspace.discard,
-        threads=lambda slot: thread_count(slot, slots, hardware),
+        threads=lambda slot: thread_count(slot, parts.slots, hardware),
         environment={**hardware.to_dict(), "autoresearch": __version__, "lab_hash": config.comparable_hash()},
         watch=curves.watch,
-        clock=clock,
+        clock=parts.clock,
     )
 
 
