@@ -31,6 +31,7 @@ from autoresearch.judge.policy import Policy
 from autoresearch.lab.guard import plan_drift
 from autoresearch.lab.protocol import Refusal, Workspace
 from autoresearch.ledger.ledger import Ledger
+from autoresearch.researchers.brief import disclosed
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
 from autoresearch.runner.protocol import Engine, Slot
 
@@ -302,7 +303,7 @@ class Scheduler:
         self._tasks.start(task, partial(researcher.propose, brief))
 
     def _brief(self, experiment: Experiment) -> Brief:
-        return Brief(
+        brief = Brief(
             campaign=self._plan.campaign,
             number=experiment.number,
             seed=self._plan.seed_for(-experiment.number),  # apart from every run's seed
@@ -318,6 +319,7 @@ class Scheduler:
             in_flight=tuple(e for e in self.board.live.values() if not e.is_baseline and e.number != experiment.number),
             hardware=self._plan.hardware,
         )
+        return disclosed(brief)
 
     def _take_proposal(self, number: int, proposal: Proposal | NoProposal) -> None:
         experiment = self.board.get(number)

@@ -10,6 +10,7 @@ from typing import Protocol
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Proposal
+from autoresearch.domain.rounding import Rounding
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Brief:
     in_flight: tuple[Experiment, ...] = ()
     """Proposed or running now: ideas not to repeat."""
     hardware: dict[str, object] = field(default_factory=dict)
+    rounding: Rounding = field(default_factory=Rounding)
+    """What the scores above are rounded to, once `disclosed` has been at them."""
 
 
 @dataclass(frozen=True)
