@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from autoresearch.campaign.session import Home, find_root
+from autoresearch.cli.reading import AsJson, Lab, Name, Number, find, opened, print_json
 from autoresearch.cli.terminal import Terminal
 from autoresearch.cli.writing import summarise_campaign, write_campaign_report
 from autoresearch.domain.experiment import Experiment, Run, Stage
@@ -29,11 +28,6 @@ from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.report.summary import pooled_noise
 from autoresearch.report.words import explain, number_in, what
 
-Lab = Annotated[Path, typer.Option("--lab", "-C", help="The lab's folder.")]
-Name = Annotated[str | None, typer.Option("--campaign", help="Its name; the newest one if absent.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Number = Annotated[str, typer.Argument(metavar="EXP", help="Its number, or the beginning of its commit.")]
-
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the command line."""
@@ -42,62 +36,16 @@ def register(app: typer.Typer) -> None:
     app.command("import")(import_results)
 
 
-class _Opened(NamedTuple):
-    home: Home
-    ledger: Ledger
-    campaign: Campaign
-
-
-@contextmanager
-def _opened(lab: Path, name: str | None) -> Iterator[_Opened]:
-    home = Home(find_root(lab.resolve()))
-    ledger = Ledger.open_readonly(home.ledger, SystemClock())
-    try:
-        yield _Opened(home, ledger, _campaign_called(ledger, name))
-    finally:
-        ledger.close()
-
-
-def _campaign_called(ledger: Ledger, name: str | None) -> Campaign:
-    campaigns = ledger.campaigns()
-    if not campaigns:
-        raise UserError("no campaign has begun in this lab yet: start with `autoresearch run`")
-    if name is None:
-        return next((c for c in reversed(campaigns) if c.origin == "run"), campaigns[-1])
-    for campaign in campaigns:
-        if campaign.name == name:
-            return campaign
-    raise UserError(f"there is no campaign {name!r}; there is: {', '.join(c.name for c in campaigns)}")
-
-
-def _find(experiments: list[Experiment], which: str) -> Experiment:
-    wanted = which.removeprefix("#")
-    for experiment in experiments:
-        if wanted == str(experiment.number):
-            return experiment
-    found = [e for e in experiments if len(wanted) >= 4 and e.commit and e.commit.startswith(wanted)]
-    if len(found) == 1 or (found and len({e.commit for e in found}) == 1):
-        return found[0]
-    if found:
-        raise UserError(f"{which} is the beginning of several commits: give more of it")
-    last = experiments[-1].number if experiments else 0
-    raise UserError(f"there is no experiment {which}: give a number from 0 to {last}, or at least 4 digits of a commit")
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
-
-
 def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) -> None:
     """Say how a campaign stands: best so far, counts, and what runs now."""
-    with _opened(lab, campaign) as (home, ledger, chosen):
+    with opened(lab, campaign) as (home, ledger, chosen):
         summary = summarise_campaign(ledger, chosen)
         live = [e for e in ledger.experiments(chosen.name) if e.stage is not Stage.SETTLED]
         process = home.running_process()
         running = [(e.number, run.slot) for e in live for run in e.runs if run.result is None]
     if as_json:
         state = {"campaign": chosen.name, "process": process, "running": [_on(r) for r in running]}
-        _print_json({**state, "live": [_record(e) for e in live], "summary": summary.to_dict()})
+        print_json({**state, "live": [_record(e) for e in live], "summary": summary.to_dict()})
         return
     console = Terminal()
     console.print(Text(f"campaign {chosen.name}: {summary.headline}"), soft_wrap=True)
@@ -130,7 +78,7 @@ def log(
     events: Annotated[bool, typer.Option("--events", help="Everything that happened, not one line each.")] = False,
 ) -> None:
     """List experiments, oldest first."""
-    with _opened(lab, campaign) as (_, ledger, chosen):
+    with opened(lab, campaign) as (_, ledger, chosen):
         experiments = ledger.experiments(chosen.name)[-(last or 0) :]
         journal = ledger.events(chosen.name)[-(last or 0) :] if events else []
     if events:
@@ -140,7 +88,7 @@ def log(
             print(json.dumps(asdict(event), ensure_ascii=False) if as_json else line)
         return
     if as_json:
-        _print_json([_record(e) for e in experiments])
+        print_json([_record(e) for e in experiments])
         return
     Terminal().print(_table(experiments, chosen.metric.name))
 
@@ -171,11 +119,11 @@ def _table(experiments: list[Experiment], metric_name: str) -> Table:
 
 def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) -> None:
     """Tell everything about one experiment: the plan, each run, the verdict and why."""
-    with _opened(lab, campaign) as (home, ledger, chosen):
+    with opened(lab, campaign) as (home, ledger, chosen):
         experiments = ledger.experiments(chosen.name)
-        experiment = _find(experiments, which)
+        experiment = find(experiments, which)
     if as_json:
-        _print_json(_record(experiment))
+        print_json(_record(experiment))
         return
     console = Terminal()
     plan = experiment.proposal
@@ -256,8 +204,8 @@ def _changed(experiment: Experiment, experiments: list[Experiment]) -> str:
 
 def diff(which: Number, lab: Lab = Path(), campaign: Name = None) -> None:
     """Print an experiment's change as a patch."""
-    with _opened(lab, campaign) as (home, ledger, chosen):
-        experiment = _find(ledger.experiments(chosen.name), which)
+    with opened(lab, campaign) as (home, ledger, chosen):
+        experiment = find(ledger.experiments(chosen.name), which)
     if chosen.origin != "run":
         raise UserError(f"campaign {chosen.name} was imported: its commits are not in this repository")
     if experiment.commit is None:
@@ -272,9 +220,9 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write into.")] = None,
 ) -> None:
     """Write the report (Markdown and progress.png) and say where it is."""
-    with _opened(lab, campaign) as (home, ledger, chosen):
+    with opened(lab, campaign) as (home, ledger, chosen):
         if as_json:
-            _print_json(summarise_campaign(ledger, chosen).to_dict())
+            print_json(summarise_campaign(ledger, chosen).to_dict())
             return
     try:
         path, _ = write_campaign_report(home, chosen, output)
@@ -306,7 +254,7 @@ def import_results(
     finally:
         ledger.close()
     if as_json:
-        _print_json({"campaign": called, "experiments": len(experiments), "remarks": list(imported.remarks)})
+        print_json({"campaign": called, "experiments": len(experiments), "remarks": list(imported.remarks)})
         return
     console = Terminal()
     for remark in imported.remarks:

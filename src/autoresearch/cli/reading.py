@@ -1,0 +1,81 @@
+"""What verbs that look into the ledger share: their options, and finding the lab, the campaign, the experiment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from autoresearch.campaign.session import Home, find_root
+from autoresearch.domain.experiment import Experiment
+from autoresearch.errors import UserError
+from autoresearch.host.clock import SystemClock
+from autoresearch.ledger.ledger import Campaign, Ledger
+
+Lab = Annotated[Path, typer.Option("--lab", "-C", help="The lab's folder.")]
+Name = Annotated[str | None, typer.Option("--campaign", help="Its name; the newest one if absent.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Number = Annotated[str, typer.Argument(metavar="EXP", help="Its number, or the beginning of its commit.")]
+
+
+class Opened(NamedTuple):
+    """A lab's folder, its ledger open for reading, and the campaign that is meant."""
+
+    home: Home
+    ledger: Ledger
+    campaign: Campaign
+
+
+@contextmanager
+def opened(lab: Path, name: str | None) -> Iterator[Opened]:
+    """Open a lab for reading; without a name its newest campaign that ran is meant.
+
+    Raises:
+        UserError: There is no such lab, ledger or campaign.
+    """
+    home = Home(find_root(lab.resolve()))
+    ledger = Ledger.open_readonly(home.ledger, SystemClock())
+    try:
+        yield Opened(home, ledger, _campaign_called(ledger, name))
+    finally:
+        ledger.close()
+
+
+def _campaign_called(ledger: Ledger, name: str | None) -> Campaign:
+    campaigns = ledger.campaigns()
+    if not campaigns:
+        raise UserError("no campaign has begun in this lab yet: start with `autoresearch run`")
+    if name is None:
+        return next((c for c in reversed(campaigns) if c.origin == "run"), campaigns[-1])
+    for campaign in campaigns:
+        if campaign.name == name:
+            return campaign
+    raise UserError(f"there is no campaign {name!r}; there is: {', '.join(c.name for c in campaigns)}")
+
+
+def find(experiments: list[Experiment], which: str) -> Experiment:
+    """The experiment that a person means by its number or by the beginning of its commit.
+
+    Raises:
+        UserError: None is meant, or several.
+    """
+    wanted = which.removeprefix("#")
+    for experiment in experiments:
+        if wanted == str(experiment.number):
+            return experiment
+    found = [e for e in experiments if len(wanted) >= 4 and e.commit and e.commit.startswith(wanted)]
+    if len(found) == 1 or (found and len({e.commit for e in found}) == 1):
+        return found[0]
+    if found:
+        raise UserError(f"{which} is the beginning of several commits: give more of it")
+    last = experiments[-1].number if experiments else 0
+    raise UserError(f"there is no experiment {which}: give a number from 0 to {last}, or at least 4 digits of a commit")
+
+
+def print_json(value: object) -> None:
+    """Print a value for programs; what JSON does not know becomes text."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
