@@ -9,8 +9,10 @@ from this campaign's own finished runs, never from a constant in the metric's un
 2. It has fallen silent for far longer than any finished run ever was.
 3. Its speed has collapsed: so slow that its time-out would end it anyway, or a tenth of the steps of anybody else
    and behind them all.
-4. Gross lag: in what is left it would have to improve by more than any good run did from there on, only to be where
-   those were already, *and* its final metric is forecast worse than the incumbent's with probability 0.999.
+4. Gross lag: in what is left it would have to improve by more than any good run did in the whole second half of its
+   budget, only to be where those were already, *and* its final metric is forecast worse than the incumbent's with
+   probability 0.999. The first condition is for schedules that nobody has tried yet: a rate that stays high until
+   late looks bad for long by as much as its fall is worth, and no forecast from other schedules knows that.
 
 One in twenty of the decisions 2 to 4 is not carried out (`is_spared`). How often such a run wins after all is the
 share of false stops, which `false_stops` gives with an interval; and as it has finished, the forecast learns from it.
@@ -156,7 +158,7 @@ def _slowness(request: RunRequest, progress: Progress, finished: Sequence[Finish
     """Rule 3, by the clock: the run's own share of its budget grows so slowly that the time-out would end it."""
     now = progress.points[-1].seconds + progress.silent_seconds
     pace = _recent_pace(progress.points)
-    others = [pace for run in finished if (pace := _pace(run.progress.points))]
+    others = [other for run in finished if (other := _pace(run.progress.points))]
     if pace is None or len(others) < FEW_RUNS or now < SPEED_FROM * request.budget_seconds:
         return None
     needed = now + (1 - progress.fraction) / max(pace, 1e-12)
@@ -191,7 +193,8 @@ class _Standing:
     """A finished run at the fraction under study."""
 
     value: float
-    end: float
+    second_half: float
+    """By how much its value improved in the second half of its budget."""
     metric: float
 
 
@@ -204,20 +207,21 @@ def _lag(progress: Progress, metric: Metric, known: Reference) -> str | None:
     recent = [_value_at(progress.points, at), _value_at(progress.points, at - WINDOW)]
     own = min((-way * value for value in recent if value is not None), default=None)  # a spike is no lag
     standings = [
-        _Standing(-way * value, -way * end, run.metric)
+        _Standing(-way * value, -way * (middle - end), run.metric)
         for run in known.finished
         if abs(run.metric) < TOO_LARGE
         and (value := _value_at(run.progress.points, at)) is not None
+        and (middle := _value_at(run.progress.points, 0.5)) is not None
         and (end := _value_at(run.progress.points, run.progress.fraction)) is not None
     ]
     if own is None or len(standings) < LAG_RUNS:
         return None
     good = sorted(standings, key=lambda each: -metric.gain(each.metric, 0.0))[: (len(standings) + 1) // 2]
     worst = max(each.value for each in good)
-    left = max(each.value - each.end for each in good)
-    middle = statistics.median(each.value for each in good)
-    scatter = 1.4826 * statistics.median(abs(each.value - middle) for each in good)
-    if own - worst <= max(DEVIATIONS * scatter, left):
+    gained = max(each.second_half for each in good)
+    centre = statistics.median(each.value for each in good)
+    scatter = 1.4826 * statistics.median(abs(each.value - centre) for each in good)
+    if own - worst <= max(DEVIATIONS * scatter, gained):
         return None
     forecast = _forecast(own, standings, metric, known.incumbent)
     if forecast is None or forecast.worse < CONFIDENCE:
