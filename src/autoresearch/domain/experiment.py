@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from autoresearch.domain.proposal import Kind, Proposal
-from autoresearch.domain.run import Outcome, RunRequest, RunResult
+from autoresearch.domain.run import Outcome, RunRequest, RunResult, Split
 from autoresearch.domain.verdict import Sample, Verdict
 
 
@@ -88,6 +88,17 @@ class Experiment:
             (run.result.metric, run.request.seed)
             for run in self.evidence_runs
             if run.result and run.result.metric is not None and run.request.commit == self.commit
+        ]
+        return Sample(tuple(value for value, _ in scored), tuple(seed for _, seed in scored))
+
+    @property
+    def replicates(self) -> Sample:
+        """Every value of the present commit on the validation data, whatever it was run for: noise is learnt here."""
+        scored = [
+            (run.result.metric, run.request.seed)
+            for run in self.runs
+            if run.result and run.result.metric is not None and run.request.commit == self.commit
+            if run.request.split is Split.VAL
         ]
         return Sample(tuple(value for value, _ in scored), tuple(seed for _, seed in scored))
 

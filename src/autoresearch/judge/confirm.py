@@ -55,6 +55,8 @@ class Confirmation:
     """Mean of the original over whole pairs."""
     final: float | None
     """Mean of the final commit over whole pairs."""
+    is_sealed: bool = False
+    """Whether the runs were scored on data that no decision of the campaign rested on."""
 
     @property
     def is_exact(self) -> bool:
@@ -72,28 +74,28 @@ class Confirmation:
         return self.high is not None and self.high < 0
 
 
-def confirm(pairs: Iterable[Pair], metric: Metric) -> Confirmation:
+def confirm(pairs: Iterable[Pair], metric: Metric, *, is_sealed: bool = False) -> Confirmation:
     """Weigh pairs of runs under the same fresh seeds; the order of the pairs does not matter."""
     given = list(pairs)
     whole = [(pair.baseline, pair.final) for pair in given if pair.baseline is not None and pair.final is not None]
     whole = [(before, after) for before, after in whole if math.isfinite(before) and math.isfinite(after)]
     count, missing = len(whole), len(given) - len(whole)
     if not whole:
-        return Confirmation(0, missing, None, None, None, None, None, None, None)
+        return Confirmation(0, missing, None, None, None, None, None, None, None, is_sealed)
     gains = sorted(metric.gain(after, before) for before, after in whole)
     gain = math.fsum(gains) / count
     before, after = (math.fsum(values) / count for values in zip(*whole, strict=True))
     if count < 2:
-        return Confirmation(count, missing, gain, None, None, None, None, before, after)
+        return Confirmation(count, missing, gain, None, None, None, None, before, after, is_sealed)
     deviation = math.sqrt(math.fsum((each - gain) ** 2 for each in gains) / (count - 1))
     # Equal differences of decimal numbers differ in the last of sixteen digits; that is no luck.
     rounding = 1e-13 * max(abs(value) for pair in whole for value in pair)
     if deviation <= rounding:
         gain = 0.0 if abs(gain) <= rounding else gain
-        return Confirmation(count, missing, gain, 0.0, gain, gain, None, before, after)
+        return Confirmation(count, missing, gain, 0.0, gain, gain, None, before, after, is_sealed)
     from scipy.special import stdtr, stdtrit  # noqa: PLC0415 - not every command needs it
 
     error = deviation / math.sqrt(count)
     reach = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error
     p = float(stdtr(count - 1, -gain / error))
-    return Confirmation(count, missing, gain, deviation, gain - reach, gain + reach, p, before, after)
+    return Confirmation(count, missing, gain, deviation, gain - reach, gain + reach, p, before, after, is_sealed)
