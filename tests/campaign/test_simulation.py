@@ -225,7 +225,8 @@ def test_kills_lose_nothing(seed):
     """A campaign killed between any two lasting acts ends as consistent as one that was left alone."""
     world = World(seed=seed, slots=1 + seed % 3)
 
-    ledger = simulate_with_kills(world, kills=6, researchers=1 + seed % 2, limits=Limits(experiments=12))
+    derived = {"prune_every": 2, "retest_share": 0.3} if seed % 2 else {}
+    ledger = simulate_with_kills(world, kills=6, researchers=1 + seed % 2, limits=Limits(experiments=12), **derived)
 
     assert contradictions(world, ledger) == []
     assert len(measured(ledger.experiments("sim"))) >= 9
@@ -237,6 +238,8 @@ def test_two_thousand_campaigns_survive_their_kills(block):
     """100 seeds of sudden death in each of 20 blocks, on up to four slots."""
     for seed in range(1000 + 100 * block, 1100 + 100 * block):
         world = World(seed=seed, slots=1 + seed % 4)
-        ledger = simulate_with_kills(world, kills=3, researchers=1 + seed % 3, limits=Limits(experiments=5))
+        derived = {"prune_every": 1, "retest_share": 0.3} if seed % 2 else {}
+        team, limits = 1 + seed % 3, Limits(experiments=5 + 4 * (seed % 2))
+        ledger = simulate_with_kills(world, kills=3, researchers=team, limits=limits, **derived)
 
         assert contradictions(world, ledger) == [], f"seed {seed}"

@@ -30,6 +30,10 @@ class Plan:
     """Proposals per slot that are written while runs execute."""
     patience: int = 10
     """Fruitless proposals in a row after which a researcher is sent home for this session."""
+    prune_every: int = 0
+    """Keeps after which each kept change is taken away once to see whether it earns its lines; 0 = never."""
+    retest_share: float = 0.0
+    """Share of experiments that may be second looks at near-misses."""
 
     def seed_for(self, replicate: int) -> int:
         """The seed of replicate `replicate`, the same for every commit."""
@@ -57,6 +61,8 @@ class Board:
         """Proposals that wait for their first run."""
         self.waiting: set[int] = set()
         """Candidates whose case rests until the incumbent has been run again."""
+        self.derived: dict[int, Experiment] = {}
+        """Experiments that nobody wrote: removals and second looks, by number."""
         self.cost_usd = 0.0
         """What all proposals cost together, as far as their researchers know."""
         self.next_number = 0
@@ -65,6 +71,7 @@ class Board:
         """Researcher → the number of its newest experiment."""
         self._experiments: dict[int, Experiment] = {}
         self._position: dict[int, int] = {}
+        self._places: dict[int, int] = {}
         self._programs: dict[str, int] = {}
         """Content of each program that had a run → the first experiment that ran it."""
         self._tried: set[int] = set()
@@ -81,6 +88,8 @@ class Board:
         self.cost_usd += (experiment.proposal.cost_usd or 0.0) - (before.proposal.cost_usd or 0.0 if before else 0.0)
         self.next_number = max(self.next_number, experiment.number + 1)
         self.last_of[experiment.researcher] = max(self.last_of.get(experiment.researcher, -1), experiment.number)
+        if experiment.proposal.kind.is_derived:
+            self.derived[experiment.number] = experiment
         if experiment.runs and not experiment.is_baseline:
             self._tried.add(experiment.number)
         if experiment.runs and experiment.content:
@@ -91,6 +100,7 @@ class Board:
             self.live[experiment.number] = experiment
         if experiment.verdict is Verdict.KEEP and experiment.commit not in self.kept:
             assert experiment.commit is not None
+            self._places[experiment.number] = len(self.kept)
             self.kept[experiment.commit] = experiment.number
             self.incumbent = experiment.number
         self._spread_of(experiment)
@@ -125,6 +135,10 @@ class Board:
     def parent_of(self, experiment: Experiment) -> Experiment:
         """The kept experiment that `experiment` was written against."""
         return self._experiments[self.kept[experiment.parent]]
+
+    def place_of(self, number: int) -> int:
+        """Where a kept experiment stands on the campaign's branch; the baseline is at 0."""
+        return self._places[number]
 
     def withdraw(self, number: int) -> None:
         """Ask for no more runs of an experiment."""

@@ -4,6 +4,7 @@
 |-------------------------------|-------------------------------------------------------------------------|
 | no baseline                   | it is recorded and its runs are asked for                               |
 | a researcher was at work      | its edits are committed as they stand, the experiment ends without a run |
+| a change was being computed   | it is computed again                                                    |
 | a run was intended            | the same request goes to the engine again, which attaches, reads or runs |
 | proposed or rebased, not run  | it waits for a slot                                                     |
 | runs ended, no verdict        | the judge considers it                                                  |
@@ -58,6 +59,10 @@ def _resume(experiment: Experiment, board: Board, workspace: Workspace, review: 
     if experiment.stage is Stage.DECIDED:
         review.settle(experiment)
         return f"#{number}: made git follow its verdict ({experiment.verdict})"
+    if experiment.stage is Stage.PROPOSING and experiment.proposal.kind.is_derived:
+        if review.derive(experiment):
+            board.fresh.append(number)
+        return f"#{number}: its change was computed again"
     if experiment.stage is Stage.PROPOSING:
         commit = workspace.salvage(number, experiment.parent)
         kept = f"; its edits are kept at {commit[:8]}" if commit else ""

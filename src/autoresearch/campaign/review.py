@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from autoresearch.campaign.board import Board, Plan
+from autoresearch.campaign.derive import derivation_of, runs_wanted
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.run import Outcome, first_line
 from autoresearch.domain.verdict import Action, Case, Verdict
@@ -74,18 +76,21 @@ class Review:
             return
         if experiment.failure:
             self._board.withdraw(number)  # one failure is enough
-        if any(run.result is None for run in experiment.evidence_runs) or number in self._board.asked:
+        if number in self._board.asked:
             return
-        if missing := self._missing_runs(experiment):
-            self._repeat(experiment, missing)
-        elif (failure := experiment.failure) and failure.outcome is Outcome.STOPPED_EARLY:
-            self.decide(experiment, Verdict.DISCARD, f"stopped early: {failure.detail}")
-        elif failure:
-            self.decide(experiment, Verdict.CRASH, f"{failure.outcome}: {first_line(failure.detail)}")
-        elif experiment.is_baseline:
-            self._accept_baseline(experiment)
-        else:
-            self._judge(experiment)
+        parent = None if experiment.is_baseline else self._board.parent_of(experiment)
+        step = next_step(experiment, parent, self._plan.baseline_runs)
+        match step.what:
+            case Do.RUN:
+                self._board.asked.extendleft([number] * step.runs)
+            case Do.RUN_PARENT if parent and self._may_ask(experiment):
+                self._await(experiment, parent)
+            case Do.CRASH:
+                self.decide(experiment, Verdict.CRASH, step.reason)
+            case Do.ACCEPT:
+                self._accept_baseline(experiment)
+            case Do.RUN_PARENT | Do.JUDGE:
+                self._judge(experiment)
 
     def decide(self, experiment: Experiment, verdict: Verdict, reason: str, **evidence: float | int | str) -> None:
         """Record a verdict and make git follow it."""
@@ -116,22 +121,17 @@ class Review:
         )
         return self._board.put(self._ledger.record(rebased, "rebased", detail))
 
-    def _missing_runs(self, experiment: Experiment) -> int:
-        """Runs that were wanted and said nothing: all of the baseline's, and of a candidate the last one."""
-        if experiment.failure:
-            return 0
-        if experiment.is_baseline:
-            return max(0, self._plan.baseline_runs - experiment.sample.count)
-        endings = _endings(experiment)
-        return int(bool(endings) and endings[-1].is_repeatable)
-
-    def _repeat(self, experiment: Experiment, missing: int) -> None:
-        endings = _endings(experiment)[-MOST_DISTURBED:]
-        if endings == [Outcome.DISTURBED] * MOST_DISTURBED:
-            cause = first_line(experiment.runs[-1].result.detail if experiment.runs[-1].result else "")
-            self.decide(experiment, Verdict.CRASH, f"disturbed {MOST_DISTURBED} times in a row; the last time: {cause}")
-        else:
-            self._board.asked.extendleft([experiment.number] * missing)
+    def derive(self, experiment: Experiment) -> Experiment | None:
+        """Compute the change of an experiment that nobody writes; None when that ended it."""
+        plan = experiment.proposal
+        change = self._workspace.derive(
+            experiment.number, derivation_of(plan, self._board.get), experiment.parent, plan.hypothesis
+        )
+        if isinstance(change, Refusal):
+            self.decide(replace(experiment, commit=change.commit), Verdict.DISCARD, change.reason)
+            return None
+        derived = replace(with_change(experiment, change), stage=Stage.PROPOSED)
+        return self._board.put(self._ledger.record(derived, "proposed", plan.hypothesis))
 
     def _accept_baseline(self, experiment: Experiment) -> None:
         sample, name = experiment.sample, self._plan.metric.name
@@ -153,8 +153,10 @@ class Review:
         )
         decision = self._policy.decide(case)
         stale = parent.number != self._board.incumbent
-        if decision.action in (Action.RUN_CANDIDATE, Action.RUN_INCUMBENT) and self._may_ask(experiment):
-            self._ask(experiment, parent.number if decision.action is Action.RUN_INCUMBENT else experiment.number)
+        if decision.action is Action.RUN_CANDIDATE and self._may_ask(experiment):
+            self._board.asked.append(experiment.number)
+        elif decision.action is Action.RUN_INCUMBENT and self._may_ask(experiment):
+            self._await(experiment, parent)
         elif decision.action is Action.KEEP and stale:
             # It beat the parent it was written against, which is no longer the one to beat: only its gain on top
             # of the incumbent counts, and that has never been measured.
@@ -168,10 +170,67 @@ class Review:
         self._asked[experiment.number] += 1
         return self._asked[experiment.number] <= MOST_ASKED
 
-    def _ask(self, experiment: Experiment, number: int) -> None:
-        if number != experiment.number:
-            self._board.waiting.add(experiment.number)
-        self._board.asked.append(number)
+    def _await(self, experiment: Experiment, parent: Experiment) -> None:
+        """Let a case rest until its parent has been run once more; one run serves all that wait for it."""
+        self._board.waiting.add(experiment.number)
+        is_under_way = any(run.result is None for run in parent.evidence_runs)
+        if parent.number not in self._board.asked and not is_under_way:
+            self._board.asked.append(parent.number)
+
+
+class Do(StrEnum):
+    """What comes next for an experiment."""
+
+    WAIT = "wait"
+    """Runs are under way."""
+    RUN = "run"
+    RUN_PARENT = "run_parent"
+    CRASH = "crash"
+    ACCEPT = "accept"
+    """The baseline is what it is."""
+    JUDGE = "judge"
+
+
+@dataclass(frozen=True)
+class Step:
+    """The next step, with how many runs or why."""
+
+    what: Do
+    runs: int = 0
+    reason: str = ""
+
+
+def next_step(experiment: Experiment, parent: Experiment | None, baseline_runs: int) -> Step:
+    """What comes next for an experiment none of whose runs is queued; pure.
+
+    Args:
+        experiment: As it stands, without a verdict.
+        parent: The kept experiment that it was written against; None for the baseline.
+        baseline_runs: How many runs the baseline gets.
+    """
+    endings = _endings(experiment)
+    if any(run.result is None for run in experiment.evidence_runs):
+        return Step(Do.WAIT)
+    if failure := experiment.failure:
+        return Step(Do.CRASH, reason=f"{failure.outcome}: {first_line(failure.detail)}")
+    missing = _missing_runs(experiment, endings, baseline_runs)
+    if missing and endings[-MOST_DISTURBED:] == [Outcome.DISTURBED] * MOST_DISTURBED:
+        cause = first_line(experiment.runs[-1].result.detail if experiment.runs[-1].result else "")
+        return Step(Do.CRASH, reason=f"disturbed {MOST_DISTURBED} times in a row; the last time: {cause}")
+    if missing:
+        return Step(Do.RUN, missing)
+    if parent is None:
+        return Step(Do.ACCEPT)
+    wanted = runs_wanted(experiment.proposal)
+    return Step(Do.RUN_PARENT if wanted > 1 and parent.sample.count < wanted else Do.JUDGE)
+
+
+def _missing_runs(experiment: Experiment, endings: list[Outcome], baseline_runs: int) -> int:
+    """Runs that were wanted and said nothing, or were not made yet: of most candidates the last one at most."""
+    wanted = baseline_runs if experiment.is_baseline else runs_wanted(experiment.proposal)
+    if wanted > 1 or experiment.is_baseline:
+        return max(0, wanted - experiment.sample.count)
+    return int(bool(endings) and endings[-1].is_repeatable)
 
 
 def _endings(experiment: Experiment) -> list[Outcome]:

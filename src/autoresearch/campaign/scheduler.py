@@ -18,6 +18,7 @@ from functools import partial
 from itertools import count
 
 from autoresearch.campaign.board import Board, Plan
+from autoresearch.campaign.derive import Automatic, Wishes
 from autoresearch.campaign.recovery import recover
 from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change
 from autoresearch.campaign.tasks import Done, Tasks
@@ -74,7 +75,7 @@ class Scheduler:
         ledger: Holds the campaign already; everything else is recorded here.
         workspace: The lab's repository.
         engine: Provides the slots.
-        researchers: At least one; they work side by side.
+        researchers: They work side by side.
         policy: The judge.
         tasks: Threads, or virtual time.
         clock: The time that limits and records are measured in.
@@ -113,6 +114,9 @@ class Scheduler:
         self._clock = clock
         self.limits = limits
         self._observe = observe
+        self._wishes: Wishes = Automatic(plan)
+        self._is_devoted = False
+        """Whether only what a person asked for gets a slot."""
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
         self.began_at = clock.now()
         """When this session began, in Unix seconds."""
@@ -150,6 +154,10 @@ class Scheduler:
             self.stop_now("stopped by a failure")
             self._drain()
             raise
+
+    def devote(self, wishes: Wishes) -> None:
+        """Make only what a person asked for: nobody proposes, what was proposed before waits, no limit holds."""
+        self._wishes, self._is_devoted, self._researchers, self.limits = wishes, True, {}, Limits()
 
     def finish(self, reason: str) -> None:
         """Begin nothing new, let what is under way end; callable from a signal handler."""
@@ -195,7 +203,7 @@ class Scheduler:
     # --- runs -------------------------------------------------------------------------------------------------
 
     def _next_run(self, slot: Slot) -> tuple[Experiment, RunRequest | None] | None:
-        """The most urgent run: one that was interrupted, one that the judge wants, a fresh proposal."""
+        """The most urgent run: one that was interrupted, one that the judge wants, a derived or a fresh proposal."""
         board = self.board
         for resumed in board.resumed:
             number, request, home = resumed
@@ -205,19 +213,56 @@ class Scheduler:
                 return board.get(number), request
         if board.asked:
             return board.get(board.asked.popleft()), None
-        while board.fresh and board.best is not None:
-            experiment: Experiment | None = board.get(board.fresh.popleft())
-            assert experiment is not None
-            if experiment.parent != board.best.commit:
-                experiment = self._review.rebase(experiment)
-            if experiment is None:
-                continue
-            if (twin := board.twin_of(experiment)) is not None:
-                self._refuse(experiment, Verdict.DISCARD, f"the same program as #{twin}, which has been run")
-                continue
-            self._fruitless[experiment.researcher].clear()
-            return experiment, None
+        self._derive()
+        while (experiment := self._next_proposal()) is not None:
+            if (ready := self._made_ready(experiment)) is not None:
+                return ready, None
         return None
+
+    def _derive(self) -> None:
+        """Put the next experiment that nobody has to write before all proposals, when one is due."""
+        if any(number in self.board.derived for number in self.board.fresh):
+            return
+        board, room = self.board, self._spent(self.board.tried + len(self.proposing)) is None
+        while (wish := self._wishes.next(board, room)) is not None and board.best is not None:
+            parent = board.best.commit
+            assert parent is not None
+            experiment = Experiment(
+                self._plan.campaign, board.next_number, wish.researcher, parent, proposal=wish.proposal
+            )
+            experiment = board.put(self._ledger.begin_experiment(experiment))
+            if derived := self._review.derive(experiment):
+                board.fresh.appendleft(derived.number)
+                self._observe(Notice("proposed", derived, wish.proposal.hypothesis))
+                return
+
+    def _next_proposal(self) -> Experiment | None:
+        """Take the next proposal that may run."""
+        fresh = self.board.fresh
+        if self.board.best is None:
+            return None
+        number = next((n for n in fresh if not self._is_devoted or n in self.board.derived), None)
+        if number is None:
+            return None
+        fresh.remove(number)
+        return self.board.get(number)
+
+    def _made_ready(self, experiment: Experiment) -> Experiment | None:
+        """A proposal on the incumbent of now; None when there is nothing to run."""
+        board = self.board
+        assert board.best is not None
+        if experiment.parent != board.best.commit:
+            rebased = self._review.rebase(experiment)
+            if rebased is None:
+                return None
+            experiment = rebased
+        if experiment.proposal.kind.is_derived:  # it may be a program of before: then it is measured once more
+            return experiment
+        if (twin := board.twin_of(experiment)) is not None:
+            self._refuse(experiment, Verdict.DISCARD, f"the same program as #{twin}, which has been run")
+            return None
+        self._fruitless[experiment.researcher].clear()
+        return experiment
 
     def _start_run(self, experiment: Experiment, request: RunRequest | None, slot: Slot) -> None:
         if request is None:
@@ -229,9 +274,15 @@ class Scheduler:
         self._tasks.start(task, partial(self._engine.execute, request, slot))
 
     def _request(self, experiment: Experiment) -> RunRequest:
-        """The next run of an experiment: the first of the seeds that every commit uses, in the same order."""
+        """The next run of an experiment: the first of the seeds that every commit uses, in the same order.
+
+        What a derived experiment's program has been measured under before is left out: the same number once more
+        would be no evidence.
+        """
         assert experiment.commit is not None
         used = {run.request.seed for run in experiment.standing_runs}
+        if experiment.proposal.kind.is_derived and (twin := self.board.twin_of(experiment)) is not None:
+            used |= set(self.board.get(twin).sample.seeds)
         replicate = next(j for j in count() if self._plan.seed_for(j) not in used)
         return RunRequest(
             campaign=self._plan.campaign,
@@ -241,7 +292,7 @@ class Scheduler:
             seed=self._plan.seed_for(replicate),
             budget_seconds=self._plan.budget_seconds,
             timeout_seconds=self._plan.timeout_seconds,
-            purpose=Purpose.REPLICATE if replicate else Purpose.SCREEN,
+            purpose=Purpose.REPLICATE if experiment.standing_runs else Purpose.SCREEN,
         )
 
     def _take_result(self, request: RunRequest, result: RunResult) -> None:
@@ -381,6 +432,8 @@ class Scheduler:
     def _why_over(self) -> str:
         if self.stopping:
             return self.stopping
+        if self._is_devoted:
+            return "everything that was asked for is measured"
         over = self._spent(self.board.tried)
         last = [f"{name}: {reasons[-1]}" for name, reasons in self._fruitless.items() if reasons]
         return over or f"no researcher has anything more to propose ({'; '.join(last)})"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Generic
 
 from autoresearch.campaign.board import Plan
+from autoresearch.campaign.derive import Wishes
 from autoresearch.campaign.review import Notice, Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.tasks import Done, Key
@@ -111,7 +112,9 @@ class Physics:
     disturbed_share: float = 0.01
     refused_share: float = 0.02
     conflict_share: float = 0.05
-    """Share of rebases that end in a conflict."""
+    """Share of rebases and computed changes that end in a conflict."""
+    leap_share: float = 0.1
+    """Share of changes after which runs make half as many steps again, which is what second looks wait for."""
 
 
 @dataclass
@@ -125,6 +128,8 @@ class World:
     parents: dict[str, str | None] = field(default_factory=lambda: {"base": None})
     effects: dict[str, float] = field(default_factory=lambda: {"base": 0.0})
     """True gain of each commit over its parent."""
+    contents: dict[str, str] = field(default_factory=dict)
+    """The program of each commit that is not one of its own."""
     refs: dict[str, str] = field(default_factory=dict)
     tip: str = "base"
     answers: dict[str, tuple[RunResult, float]] = field(default_factory=dict)
@@ -141,6 +146,15 @@ class World:
             value -= self.effects[at]
             at = parent
         return value
+
+    def steps(self, commit: str) -> float:
+        """How many steps a run of this commit makes."""
+        steps, at = 1000.0, commit
+        while (parent := self.parents[at]) is not None:
+            if self.rng("leap", at).random() < self.physics.leap_share:
+                steps *= 1.5
+            at = parent
+        return round(steps)
 
     def descends(self, commit: str, ancestor: str) -> bool:
         """Whether `ancestor` lies on the line of `commit`."""
@@ -176,7 +190,7 @@ class SimulatedWorkspace:
 
     def inspect(self, commit: str, parent: str) -> Change:
         """Every simulated change is one line."""
-        return Change(commit, ("train.py",), 1, 1, content=commit)
+        return Change(commit, ("train.py",), 1, 1, content=self._world.contents.get(commit, commit))
 
     def rebase(self, number: int, commit: str, onto: str) -> Change | Refusal:
         """The same effect on another parent, unless the dice say conflict."""
@@ -197,7 +211,12 @@ class SimulatedWorkspace:
                 effect = -self._world.effects[commit]
             case Switch():
                 effect = 0.0
-        return self._add(f"c{number}", number, onto, effect)
+        change = self._add(f"c{number}", number, onto, effect)
+        if derivation == Remove(onto):  # the newest change gone, it is the program of before
+            parent = self._world.parents[onto]
+            assert parent is not None
+            self._world.contents[change.commit] = self._world.contents.get(parent, parent)
+        return self.inspect(change.commit, onto)
 
     def close(self, number: int) -> None:
         """Nothing to remove."""
@@ -252,7 +271,8 @@ class SimulatedEngine:
         if fate > 1 - physics.disturbed_share:
             return RunResult(Outcome.DISTURBED, detail="throttled", started_at=began, wall_seconds=seconds)
         metric = rng.gauss(self._world.true_value(request.commit), physics.noise)
-        return RunResult(Outcome.FINISHED, metric, started_at=began, wall_seconds=seconds)
+        summary: dict[str, float | str] = {"num_steps": self._world.steps(request.commit)}
+        return RunResult(Outcome.FINISHED, metric, summary=summary, started_at=began, wall_seconds=seconds)
 
 
 class SimulatedResearcher:
@@ -279,6 +299,9 @@ def simulate(
     limits: Limits | None = None,
     policy: Policy | None = None,
     ledger: Ledger | None = None,
+    prune_every: int = 0,
+    retest_share: float = 0.0,
+    wishes: Wishes | None = None,
     observe: Observe = lambda notice: None,
     wrap: Callable[[object], object] = lambda part: part,
 ) -> Ledger:
@@ -290,13 +313,24 @@ def simulate(
         limits: 100 experiments when not given.
         policy: Greedy when not given.
         ledger: That of an earlier, killed session on this world; a new one in memory when not given.
+        prune_every: As in the lab file, but off when not given.
+        retest_share: As in the lab file, but off when not given.
+        wishes: Makes only what these ask for, as a person's `ablate` does.
         observe: Told of everything, as in a real campaign.
         wrap: Put around ledger and workspace; fault injection lives there.
 
     Returns:
         The ledger, whose `history("sim")` depends on nothing but the arguments.
     """
-    plan = Plan("sim", Metric("val_bpb"), world.seed, budget_seconds=300, timeout_seconds=600)
+    plan = Plan(
+        "sim",
+        Metric("val_bpb"),
+        world.seed,
+        budget_seconds=300,
+        timeout_seconds=600,
+        prune_every=prune_every,
+        retest_share=retest_share,
+    )
     policy = policy or Greedy()
     if ledger is None:
         ledger = Ledger.in_memory(world.clock)
@@ -318,5 +352,7 @@ def simulate(
         limits or Limits(experiments=100),
         observe=observe,
     )
+    if wishes is not None:
+        scheduler.devote(wishes)
     observe(Notice("over", text=scheduler.run()))
     return ledger

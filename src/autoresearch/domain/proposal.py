@@ -22,6 +22,11 @@ class Kind(StrEnum):
     """Applies an earlier change, not kept then, to the incumbent of now; derived by the harness."""
     OTHER = "other"
 
+    @property
+    def is_derived(self) -> bool:
+        """Whether the harness computes the change, so that no researcher is to be praised or blamed for it."""
+        return self in (Kind.ABLATION, Kind.RETEST)
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:

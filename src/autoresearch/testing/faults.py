@@ -64,7 +64,14 @@ class _Mortal:
 
 
 def simulate_with_kills(
-    world: World, *, kills: int, researchers: int = 1, limits: Limits | None = None, longest_life: int = 60
+    world: World,
+    *,
+    kills: int,
+    researchers: int = 1,
+    limits: Limits | None = None,
+    longest_life: int = 60,
+    ledger: Ledger | None = None,
+    **keywords: Any,
 ) -> Ledger:
     """Run one simulated campaign to its end through `kills` deaths at moments drawn from the world's seed.
 
@@ -74,17 +81,19 @@ def simulate_with_kills(
         researchers: How many work side by side.
         limits: 100 experiments when not given.
         longest_life: Lasting acts between two deaths, at most.
+        ledger: That of an earlier campaign on this world; a new one when not given.
+        keywords: Whatever else `simulate` takes.
 
     Returns:
         The ledger, as after a campaign that was left alone.
     """
     rng = random.Random(f"kills:{world.seed}")
-    ledger = Ledger.in_memory(world.clock)
+    ledger = ledger or Ledger.in_memory(world.clock)
     for _ in range(kills):
         fuse = Fuse(rng.randrange(longest_life), after=rng.random() < 0.5)
         try:
-            simulate(world, researchers=researchers, limits=limits, ledger=ledger, wrap=fuse.wrap)
+            simulate(world, researchers=researchers, limits=limits, ledger=ledger, wrap=fuse.wrap, **keywords)
         except Killed:
             continue
         break
-    return simulate(world, researchers=researchers, limits=limits, ledger=ledger)
+    return simulate(world, researchers=researchers, limits=limits, ledger=ledger, **keywords)
