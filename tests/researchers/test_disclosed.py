@@ -38,7 +38,7 @@ def test_nothing_of_the_sealed_split_and_no_full_score_passes(brief: MakeBrief, 
     flying = replace(_measured(settled(2, SCORE)), verdict=None)
     seen = disclosed(brief(history, incumbent=history[1], in_flight=(flying,), noise=0.004123))
     told = render_json(seen) + render_markdown(seen) + repr((list(seen.history), seen.incumbent, seen.in_flight))
-    for secret in ("777", "0.9123", "0.0123", "0.92469", "0.004123", "sealed", "Split.TEST"):
+    for secret in ("777", "0.9123", "0.0123", "0.92469", "0.004123", "sealed_gain", "Split.TEST"):
         assert secret not in told, secret
     assert {run.request.purpose for e in seen.history for run in e.runs} == {Purpose.SCREEN}
     assert [e.score for e in seen.history] == [0.925, 0.912]
