@@ -2,10 +2,15 @@
 
 from dataclasses import replace
 
-from autoresearch.campaign.review import MOST_ASKED
+import pytest
+
+from autoresearch.campaign.review import MOST_ASKED, MOST_DISTURBED, Do, next_step
 from autoresearch.campaign.scheduler import SAME_REASONS
 from autoresearch.campaign.simulation import Physics, SimulatedWorkspace, World, simulate
 from autoresearch.domain.budget import Limits
+from autoresearch.domain.experiment import Experiment, Run
+from autoresearch.domain.proposal import Kind, Proposal
+from autoresearch.domain.run import Outcome, RunRequest, RunResult
 from autoresearch.domain.verdict import Action, Decision, Verdict
 from autoresearch.judge.policy import Greedy
 
@@ -113,3 +118,58 @@ def test_the_judge_learns_every_experiment_once_and_again_after_a_restart():
 
     assert second.learnt[: len(first.learnt)] == first.learnt
     assert len(set(second.learnt)) == len(second.learnt)
+
+
+def candidate(*outcomes: Outcome | None, **notes: str) -> Experiment:
+    """A candidate whose runs ended like this; None is still under way."""
+    runs = [
+        Run(
+            RunRequest("sim", 1, i, "c1", i, 1, 1),
+            "slot",
+            outcome and RunResult(outcome, 1.0 if outcome is Outcome.FINISHED else None, "so it was\nand more"),
+        )
+        for i, outcome in enumerate(outcomes)
+    ]
+    plan = Proposal("idea", Kind.ABLATION if notes else Kind.OTHER, notes=notes)
+    return Experiment("sim", 1, "somebody", "c0", commit="c1", proposal=plan, runs=tuple(runs))
+
+
+PARENT = replace(candidate(Outcome.FINISHED), number=0)
+DONE, BAD = Outcome.FINISHED, Outcome.DISTURBED
+
+
+@pytest.mark.parametrize(
+    ("experiment", "what", "runs"),
+    [
+        (candidate(DONE, None), Do.WAIT, 0),
+        (candidate(DONE), Do.JUDGE, 0),
+        (candidate(DONE, BAD), Do.RUN, 1),
+        (candidate(BAD), Do.RUN, 1),
+        (candidate(*[BAD] * MOST_DISTURBED), Do.END, 0),
+        (candidate(DONE, runs="3"), Do.RUN, 2),
+        (candidate(DONE, DONE, DONE, runs="3"), Do.RUN_PARENT, 0),
+    ],
+)
+def test_the_next_step_follows_from_how_runs_ended(experiment, what, runs):
+    """Waiting, repeating, giving up, measuring the other side too, judging: nothing else."""
+    step = next_step(experiment, PARENT, baseline_runs=2)
+
+    assert (step.what, step.runs) == (what, runs)
+
+
+def test_a_failure_ends_an_experiment_and_a_run_stopped_early_is_a_discard():
+    """What could not win was no crash."""
+    crash = next_step(candidate(DONE, Outcome.CRASHED), PARENT, baseline_runs=2)
+    stopped = next_step(candidate(Outcome.STOPPED_EARLY), PARENT, baseline_runs=2)
+
+    assert (crash.what, crash.verdict, crash.reason) == (Do.END, Verdict.CRASH, "crashed: so it was")
+    assert (stopped.what, stopped.verdict) == (Do.END, Verdict.DISCARD)
+    assert stopped.reason.startswith("stopped early: so it was")
+
+
+def test_the_baseline_gets_all_its_runs_at_once():
+    """And is then what it is."""
+    baseline = replace(candidate(DONE), number=0, proposal=Proposal("baseline", Kind.BASELINE))
+
+    assert next_step(baseline, None, baseline_runs=3).runs == 2
+    assert next_step(baseline, None, baseline_runs=1).what is Do.ACCEPT

@@ -85,8 +85,8 @@ class Review:
                 self._board.asked.extendleft([number] * step.runs)
             case Do.RUN_PARENT if parent and self._may_ask(experiment):
                 self._await(experiment, parent)
-            case Do.CRASH:
-                self.decide(experiment, Verdict.CRASH, step.reason)
+            case Do.END:
+                self.decide(experiment, step.verdict, step.reason)
             case Do.ACCEPT:
                 self._accept_baseline(experiment)
             case Do.RUN_PARENT | Do.JUDGE:
@@ -185,7 +185,8 @@ class Do(StrEnum):
     """Runs are under way."""
     RUN = "run"
     RUN_PARENT = "run_parent"
-    CRASH = "crash"
+    END = "end"
+    """It has failed, and no judge is needed to say so."""
     ACCEPT = "accept"
     """The baseline is what it is."""
     JUDGE = "judge"
@@ -193,11 +194,12 @@ class Do(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """The next step, with how many runs or why."""
+    """The next step: how many runs, or the end and why."""
 
     what: Do
     runs: int = 0
     reason: str = ""
+    verdict: Verdict = Verdict.CRASH
 
 
 def next_step(experiment: Experiment, parent: Experiment | None, baseline_runs: int) -> Step:
@@ -211,12 +213,15 @@ def next_step(experiment: Experiment, parent: Experiment | None, baseline_runs: 
     endings = _endings(experiment)
     if any(run.result is None for run in experiment.evidence_runs):
         return Step(Do.WAIT)
-    if failure := experiment.failure:
-        return Step(Do.CRASH, reason=f"{failure.outcome}: {first_line(failure.detail)}")
+    failure = experiment.failure
+    if failure and failure.outcome is Outcome.STOPPED_EARLY:
+        return Step(Do.END, reason=f"stopped early: {failure.detail}", verdict=Verdict.DISCARD)
+    if failure:
+        return Step(Do.END, reason=f"{failure.outcome}: {first_line(failure.detail)}")
     missing = _missing_runs(experiment, endings, baseline_runs)
     if missing and endings[-MOST_DISTURBED:] == [Outcome.DISTURBED] * MOST_DISTURBED:
         cause = first_line(experiment.runs[-1].result.detail if experiment.runs[-1].result else "")
-        return Step(Do.CRASH, reason=f"disturbed {MOST_DISTURBED} times in a row; the last time: {cause}")
+        return Step(Do.END, reason=f"disturbed {MOST_DISTURBED} times in a row; the last time: {cause}")
     if missing:
         return Step(Do.RUN, missing)
     if parent is None:
