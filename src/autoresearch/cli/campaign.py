@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
-from autoresearch.campaign.scheduler import Scheduler
 from autoresearch.campaign.session import Choice, Session, find_root, open_session
 from autoresearch.cli.live import Screen, open_screen
+from autoresearch.cli.stopping import stopping_on_signals
 from autoresearch.cli.writing import write_campaign_report
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.verdict import Verdict
@@ -56,7 +52,12 @@ def run(
     with open_session(root, Choice(campaign, new, allow_dirty, rotate), limits, screen.notice) as session:
         screen.begin(session)
         try:
-            with _stopping_on_signals(session.scheduler, screen):
+            scheduler = session.scheduler
+
+            def finishing() -> None:
+                screen.stopping(len(scheduler.running), len(scheduler.proposing))
+
+            with stopping_on_signals(scheduler, finishing, screen.stopping_now):
                 reason = session.scheduler.run()
         finally:
             screen.end()
@@ -86,33 +87,3 @@ def _how_to_go_on(reason: str) -> str:
     if reason.startswith("no researcher"):
         return "mend what stands in parentheses above, then autoresearch run"
     return "autoresearch run with a higher limit"
-
-
-@contextmanager
-def _stopping_on_signals(scheduler: Scheduler, screen: Screen) -> Iterator[None]:
-    """First Ctrl-C: finish what is under way. Second, or a polite kill: stop now."""
-    asked = False
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        nonlocal asked
-        if not asked:
-            asked = True
-            scheduler.finish("stopped by Ctrl-C")
-            screen.stopping(len(scheduler.running), len(scheduler.proposing))
-        else:
-            scheduler.stop_now("stopped at once by Ctrl-C")
-            screen.stopping_now()
-
-    def terminate(_: int, __: FrameType | None) -> None:
-        scheduler.stop_now("stopped by a signal")
-        screen.stopping_now()
-
-    restore: list[Callable[[], object]] = []
-    for number, handler in ((signal.SIGINT, interrupt), (signal.SIGTERM, terminate)):
-        before = signal.signal(number, handler)
-        restore.append(lambda number=number, before=before: signal.signal(number, before))  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        for undo in restore:
-            undo()
