@@ -1,12 +1,15 @@
 """The morning's report: complete, honest, and safe against what agents write."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.run import Outcome, Purpose
+from autoresearch.judge.confirm import Pair, confirm
 from autoresearch.report.markdown import Context, escape, render, write_report
 from autoresearch.report.summary import summarise
 from tests.report.nights import build
@@ -68,15 +71,16 @@ def test_a_branch_name_cannot_smuggle_a_command(night):
 def test_every_kept_change_has_a_line(night):
     """Number, words, score, gain, share, times the noise, commit, researcher."""
     rows = [line for line in section(report(night), "Kept changes").splitlines() if line.startswith("| ")]
+    assert rows[3] == "|  | all |  | +0.11 |  |  |  |  |"
     assert rows[1] == "| 1 | change 1 | 0.9 | +0.1 | 91 % | 5.0× | `c1` | tuner |"
     assert rows[2] == "| 4 | change 4 | 0.89 | +0.01 | 9 % | 0.5× | `c4` | claude |"
 
 
 def test_failures_and_losses_are_told(night):
     """What crashed with its sentence, and what lost most."""
-    text = report(night)
+    text = report([*night, build(5, "discard", 1.0, parent="c4")])
     assert r"| 3 | crashed | change 3 | out \| of \`memory\` |" in section(text, "Failures")
-    assert "| 2 | change 2 | 0.95 | -0.05 | `c2` |" in section(text, "What hurt most")
+    assert "| 5 | large loss | change 5 | It lost 0.11, 5.5 times the noise" in section(text, "Failures that teach")
 
 
 def test_the_use_of_time_is_a_table_when_it_is_known(night):
@@ -131,3 +135,62 @@ def test_no_text_breaks_a_table(hypothesis_text, detail):
     for line in report(night, Context(program=detail)).split("````")[0].split("## The program")[0].splitlines():
         table = [*table, len(re.findall(r"(?<!\\)\|", line))] if line.startswith("|") else []
         assert len(set(table)) <= 1
+
+
+BELIEF = {"gain": 0.1, "expected_gain": 0.06, "expected_gain_sd": 0.04, "believed": 0.94, "believed_sd": 0.03}
+
+
+def test_measured_and_believed_gains_stand_side_by_side(night):
+    """For each keep, for all together, with how many keeps are expected to be none."""
+    second = {"gain": 0.01, "expected_gain": 0.002, "expected_gain_sd": 0.04}
+    believed = [night[0], replace(night[1], evidence=BELIEF), *night[2:4], replace(night[4], evidence=second)]
+    text = report(believed, Context(policy="belief"))
+    assert "| 1 | change 1 | 0.9 | +0.1 | +0.06 ± 0.04 | 93 % | 91 % | 5.0× | `c1` | tuner |" in text
+    assert "|  | all |  | +0.11 | +0.062 |  |  |  |  |  |" in text
+    assert "a gain of +0.11; the judge believes in +0.062 of it" in text
+    assert "Of the 2 kept, about 0.5 is expected to be no better" in text
+
+
+def test_only_a_confirmed_gain_is_set_in_large_type(night):
+    """Until then the report says in plain type that the number flatters."""
+    plain = report(night)
+    assert [line for line in plain.splitlines() if line.startswith("# ")] == ["# pretrain / night"]
+    assert "This is not confirmed" in plain
+    pairs = [Pair(seed, 1.0 + seed / 1000, 0.9 + seed / 2000) for seed in range(5)]
+    text = render(night, summarise(night, METRIC, confirmation=confirm(pairs, METRIC)), CONTEXT)
+    large = [line for line in text.splitlines() if line.startswith("# ")]
+    assert large[1] == r"# val\_bpb 0.1 better \(95 % sure: \+0.1 to \+0.1\), confirmed on 5 pairs of fresh runs"
+    assert "not confirmed" not in text
+
+
+def test_phases_say_where_the_gain_came_from(real_log):
+    """One sentence at the top, a table with what each phase was made by."""
+    text = render(real_log.experiments("night"), summarise(real_log.experiments("night"), real_log.metric), CONTEXT)
+    assert re.search(r"\d\d % of the gain came from #\d+(–#\d+)?: (one change|\d+ changes), \d+ experiments\.", text)
+    assert "| main |" in section(text, "Phases")
+
+
+def test_predictions_are_held_against_what_came(tmp_path, night):
+    """A line for each researcher, and a picture as soon as there are five predictions."""
+    foreseen = [replace(e, proposal=replace(e.proposal, expected_effect=0.05)) for e in night]
+    assert "| tuner | 1 | 100 % | 2.00 | -0.05 |" in section(report(foreseen), "Predictions")
+    assert "calibration.png" not in report(foreseen)
+    more = foreseen + [
+        replace(build(n, "discard", 0.95, parent="c1"), proposal=foreseen[2].proposal) for n in range(5, 9)
+    ]
+    path = write_report(tmp_path, more, METRIC, CONTEXT)
+    assert "calibration.png" in path.read_text(encoding="utf-8") and (tmp_path / "calibration.png").stat().st_size > 0
+
+
+def test_measurements_and_early_stops_are_counted_apart(night):
+    """What was run beside the verdicts is no experiment's run, and what was ended early saved time."""
+    beside = replace(night[1].runs[0], request=replace(night[1].runs[0].request, purpose=Purpose.NOISE, ordinal=1))
+    stopped = build(5, "discard", None, parent="c4", wall=40.0)
+    result = replace(stopped.runs[0].result, outcome=Outcome.STOPPED_EARLY)
+    stopped = replace(stopped, runs=(replace(stopped.runs[0], result=result),))
+    text = report([night[0], replace(night[1], runs=(*night[1].runs, beside)), *night[2:], stopped])
+    assert (
+        "| runs beside them | 1 noise |" in text
+        and r"| runs for verdicts | 1 crashed, 6 finished, 1 stopped\_early |" in text
+    )
+    assert "1 run that could hardly win any more ended early and saved" in text

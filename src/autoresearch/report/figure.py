@@ -30,11 +30,18 @@ from numpy.typing import NDArray
 from autoresearch.domain.experiment import Experiment, order_of_verdicts
 from autoresearch.domain.metric import Direction, Metric
 from autoresearch.domain.verdict import Verdict
-from autoresearch.report.summary import TIME_PARTS, KeptChange, Summary, summarise
+from autoresearch.report.calibration import Calibration
+from autoresearch.report.kept import KeptChange
+from autoresearch.report.summary import TIME_PARTS, Summary, summarise
 
 # Okabe and Ito's palette: told apart with any colour vision, and in grey by lightness.
 _GREEN, _ORANGE, _BLUE, _GREY, _INK = "#009E73", "#D55E00", "#0072B2", "#9AA0A6", "#24292F"
 _TIME_COLOURS = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#DDDDDD")
+_PURPLE = "#8E4585"
+_BESIDE = 0.006
+"""How far right of its dot a belief is drawn, as a share of the picture's width."""
+_SURE = 1.96
+"""Standard deviations on either side of a belief that hold 95 % of it."""
 _DPI = 150
 _INCHES = (1600 / _DPI, 900 / _DPI)
 _MAX_CLIPPED = 6
@@ -42,7 +49,7 @@ _MAX_LABELS = 45  # more could not be read
 _LABEL_LENGTHS = (34, 22)
 _LABEL_SIZE = 8.5
 _LABEL_DEGREES = 30
-_LEGEND = ("kept", "best", "discarded", "off", "failed", "incumbent")  # first words, in this order
+_LEGEND = ("kept", "best", "believed", "discarded", "off", "failed", "incumbent")  # first words, in this order
 _OFFSETS = (5, 12, 20, 30, 42, 56, 72, 90, 110, 132)  # points between a dot and its label
 _SLANTS = (0.0, -0.6, 0.6, -1.4, 1.4)  # sideways steps per step away
 _FAR = 1e100  # beyond this, differences of values overflow; such attempts are shown as off the scale
@@ -101,8 +108,8 @@ def progress_figure(
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        _draw_title(figure, title or summary.headline)
-        attempts = _Attempts(experiments, metric, summary.alike[1] if summary.alike else None)
+        _draw_title(figure, title or summary.headline, summary)
+        attempts = _Attempts(experiments, metric, summary.alike[1] if summary.alike else None, summary.kept)
         if not attempts.can_be_drawn:
             message = "no experiment has been measured yet" if not attempts.num_failed else "no run has a score yet"
             _write(figure, 0.5, 0.5, message, size=16, ha="center", color=_GREY)
@@ -116,9 +123,13 @@ def progress_figure(
     return Progress(figure, labels, num_dropped)
 
 
-def _draw_title(figure: Figure, title: str) -> None:
-    """As large as fits into one line, and cut where even small type does not."""
-    text = _write(figure, 0.065, 0.955, _shorten(title, 160), size=13, weight="bold", va="center")
+def _draw_title(figure: Figure, title: str, summary: Summary) -> None:
+    """As large as fits into one line, and cut where even small type does not; bold only what was confirmed."""
+    if summary.confirmed:
+        title, weight = summary.confirmed, "bold"
+    else:
+        title, weight = f"{title}{' (not confirmed)' if summary.kept else ''}", "normal"
+    text = _write(figure, 0.065, 0.955, _shorten(title, 160), size=13, weight=weight, va="center")
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     room = 0.925 * figure.bbox.width
     for size in (12, 11, 10, 9):
@@ -131,7 +142,13 @@ def _draw_title(figure: Figure, title: str) -> None:
 class _Attempts:
     """The numbers behind the dots, and limits of the picture that an outlier cannot stretch."""
 
-    def __init__(self, experiments: Sequence[Experiment], metric: Metric, baseline: float | None = None) -> None:
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        metric: Metric,
+        baseline: float | None = None,
+        kept: Sequence[KeptChange] = (),
+    ) -> None:
         ordered = sorted((e for e in experiments if e.verdict is not None), key=order_of_verdicts)
         self.place = {e.number: place for place, e in enumerate(ordered)}
         """Number of each experiment → its place in the order of verdicts, which is where it is drawn."""
@@ -147,6 +164,8 @@ class _Attempts:
         drawn = {e.number for e, _ in scored}
         self.failed = [self.place[e.number] for e in ordered if e.number not in drawn]
         self.num_failed = len(self.failed)
+        self.beliefs = _beliefs(kept, self.place)
+        """Place, believed level and its standard deviation of each kept attempt that has one."""
         self.values = np.array([v for _, v in scored if abs(v) < _FAR])
         self.can_be_drawn = bool(len(self.values))
         self.first = 0
@@ -175,6 +194,15 @@ class _Attempts:
         clipped = [(self.place[e.number], min(max(v, limits[0]), limits[1])) for e, v in self.kept]
         return np.array(clipped).reshape(-1, 2)
 
+    def bars(self, limits: tuple[float, float]) -> Floats:
+        """Points along the intervals of what is believed, clipped to the picture, shape (n, 2)."""
+        points = [
+            (x, min(max(level + step * _SURE * sd, limits[0]), limits[1]))
+            for x, level, sd in self.beliefs
+            for step in (-1, -0.5, 0, 0.5, 1)
+        ]
+        return np.array(points, dtype=np.float64).reshape(-1, 2)
+
     def best_line(self, limits: tuple[float, float]) -> Floats:
         """The corners of the best-so-far line, clipped to the picture, shape (n, 2)."""
         corners: list[tuple[float, float]] = []
@@ -185,6 +213,14 @@ class _Attempts:
                 corners.append((place, corners[-1][1]))
             corners.append((place, shown))
         return np.array([*corners, *((self.last, y) for _, y in corners[-1:])], dtype=np.float64).reshape(-1, 2)
+
+
+def _beliefs(kept: Sequence[KeptChange], place: dict[int, int]) -> list[tuple[int, float, float]]:
+    found = []
+    for change in kept:
+        if change.believed is not None and abs(change.believed) < _FAR and change.number in place:
+            found.append((place[change.number], change.believed, max(0.0, change.believed_sd or 0.0)))
+    return found
 
 
 def _draw_attempts(figure: Figure, axes: Axes, attempts: _Attempts, summary: Summary) -> tuple[list[Text], int]:
@@ -201,6 +237,7 @@ def _draw_attempts(figure: Figure, axes: Axes, attempts: _Attempts, summary: Sum
     dots = _draw_discarded(axes, attempts, worst, edge)
     _draw_failed(axes, attempts)
     _draw_kept(axes, attempts)
+    _draw_beliefs(axes, attempts)
     labels, num_dropped = _place_labels(figure, axes, summary.kept, dots, attempts)
     _draw_legend(axes, num_dropped)
     return labels, num_dropped
@@ -297,6 +334,22 @@ def _draw_kept(axes: Axes, attempts: _Attempts) -> None:
     for chosen, marker, label in kinds:
         axes.scatter(marks[chosen, 0], marks[chosen, 1], s=size, marker=marker, color=_GREEN, edgecolors="white",
                      linewidths=0.8 if size > 20 else 0.2, zorder=4, clip_on=False, label=label)  # fmt: skip
+
+
+def _draw_beliefs(axes: Axes, attempts: _Attempts) -> None:
+    """Draw what the judge believes of each kept commit: a bar for its 95 % interval, slightly right of the dot."""
+    if not attempts.beliefs:
+        return
+    low, high = axes.get_ylim()
+    aside = _BESIDE * (axes.get_xlim()[1] - axes.get_xlim()[0])
+    shown = np.array([(x + aside, level, _SURE * sd) for x, level, sd in attempts.beliefs if low <= level <= high])
+    if not len(shown):
+        return
+    many = max(1.0, len(shown) / 60)
+    axes.vlines(shown[:, 0], np.maximum(low, shown[:, 1] - shown[:, 2]), np.minimum(high, shown[:, 1] + shown[:, 2]),
+                color=_PURPLE, linewidth=max(0.6, 2.2 / many**0.5), alpha=0.45, zorder=3.4)  # fmt: skip
+    axes.scatter(shown[:, 0], shown[:, 1], s=max(4.0, 14 / many**0.5), marker="D", color=_PURPLE, edgecolors="white",
+                 linewidths=0.5, zorder=4.2, label="believed (95 % sure)")  # fmt: skip
 
 
 # -- labels ---------------------------------------------------------------------------------------------------------
@@ -398,17 +451,18 @@ class _Page:
         self.down = attempts.metric.direction is Direction.MIN  # the empty side is below when smaller is better
         self.slope = _LABEL_DEGREES if self.down else -_LABEL_DEGREES
         limits = axes.get_ylim()
-        marks, dots, line = (
+        marks, dots, line, bars = (
             _thinned(points)
             for points in (
                 axes.transData.transform(attempts.marks(limits)),
                 axes.transData.transform(dots),
                 _sampled(axes.transData.transform(attempts.best_line(limits))),
+                axes.transData.transform(attempts.bars(limits)),
             )
         )
-        ink = np.vstack([marks, dots, line])
+        ink = np.vstack([marks, dots, line, bars])
         self.ink = {degrees: ink @ _turned(degrees).T for degrees in (self.slope, 0)}
-        self.weights = np.repeat([70.0, 14.0, 5.0], [len(marks), len(dots), len(line)])
+        self.weights = np.repeat([70.0, 14.0, 5.0, 10.0], [len(marks), len(dots), len(line), len(bars)])
         self.marks = marks
         area = axes.get_window_extent()
         self.area = (area.x0 + 3, area.y0 + 3, float(figure.bbox.x1) - 8, area.y1 - 3)
@@ -565,6 +619,63 @@ def _crosses(segment: Floats, box: Floats) -> bool:
         near, far = sorted(((box[axis] - start) / step, (box[axis + 2] - start) / step))
         enter, leave = max(enter, near), min(leave, far)
     return enter < leave
+
+
+# -- predictions ----------------------------------------------------------------------------------------------------
+
+
+def draw_calibration(calibrations: Sequence[Calibration], metric: Metric, path: Path) -> Path:
+    """Draw what researchers predicted against what came of it, one dot for each change; returns the path.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    figure = Figure(figsize=(900 / _DPI, 700 / _DPI), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.16, 0.13, 0.8, 0.72))
+    reach = _reach([value for one in calibrations for value in (*one.predicted, *one.found)])
+    axes.plot([-reach, reach], [-reach, reach], color=_GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+    axes.axhline(0, color="#C4C9CE", linewidth=1, zorder=1)
+    axes.axvline(0, color="#C4C9CE", linewidth=1, zorder=1)
+    colours = (_BLUE, _ORANGE, _GREEN, _PURPLE, "#E69F00")
+    clipped = 0
+    for one, colour in zip(calibrations, colours, strict=False):
+        dots = np.clip(np.array([one.predicted, one.found]), -reach, reach)
+        clipped += int((np.abs([one.predicted, one.found]) > reach).any(axis=0).sum())
+        axes.scatter(dots[0], dots[1], s=22, color=colour, alpha=0.75, linewidths=0, zorder=3, clip_on=False,
+                     label=f"{_shorten(one.researcher, 24)} ({one.count})")  # fmt: skip
+    worst = min((value for one in calibrations for value in one.predicted), default=0.0)
+    axes.set(xlim=(-reach if worst < -0.1 * reach else -0.15 * reach, reach), ylim=(-reach, reach))
+    axes.set_xlabel(f"predicted gain of {_shorten(metric.name, 30)}", parse_math=False, fontsize=10, color=_INK)
+    axes.set_ylabel("gain found", fontsize=10, color=_INK)
+    axes.tick_params(labelsize=9, colors=_INK, length=3)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g}" if value else "0"))
+    axes.grid(visible=True, color="#ECEFF1", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_color("#C4C9CE")
+    beyond = f"; {clipped} beyond the edge" if clipped else ""
+    _write(figure, 0.16, 0.945, f"A dot on the dashed line came out as predicted{beyond}", size=11, va="center")
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, fontsize=8.5,
+                         handletextpad=0.2, columnspacing=1.2, borderpad=0.2, labelcolor=_INK)  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        partial = path.with_name(f".{path.name}.part")
+        figure.savefig(partial, dpi=_DPI, format="png")
+    partial.replace(path)
+    return path
+
+
+def _reach(values: Sequence[float]) -> float:
+    """The edge of a picture around zero, so that one wild value does not flatten the rest."""
+    sizes = np.abs([value for value in values if abs(value) < _FAR])
+    if not len(sizes) or not sizes.max():
+        return 1.0
+    return float(1.08 * min(sizes.max(), max(4 * np.quantile(sizes, 0.75), 1e-300)))
 
 
 # -- time and text --------------------------------------------------------------------------------------------------

@@ -19,13 +19,14 @@ from pathlib import Path
 
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
-from autoresearch.domain.verdict import Verdict
 from autoresearch.ledger.results_tsv import is_imported
-from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, gains, summarise
+from autoresearch.report.phases import main_phase
+from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, summarise
+from autoresearch.report.words import amount
 
 _MAX_ROWS = 200
 _MAX_CELL = 300
-_NUM_LESSONS = 10
+_MIN_PLOTTED = 5
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$^])")
 
 
@@ -76,12 +77,14 @@ def write_report(
         OSError: The directory cannot be written.
     """
     # Here and not above: matplotlib costs a third of a second, at the start of commands that draw nothing.
-    from autoresearch.report.figure import draw_progress  # noqa: PLC0415
+    from autoresearch.report.figure import draw_calibration, draw_progress  # noqa: PLC0415
 
     summary = summary or summarise(experiments, metric)
     directory.mkdir(parents=True, exist_ok=True)
     title = f"{context.campaign}: {summary.headline}" if context.campaign else None
     draw_progress(experiments, metric, directory / "progress.png", title, summary=summary)
+    if has_plot(summary):
+        draw_calibration(summary.calibrations, metric, directory / "calibration.png")
     path = directory / "report.md"
     handle, partial = tempfile.mkstemp(dir=directory, prefix=".report.")
     with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
@@ -98,10 +101,12 @@ def render(experiments: Sequence[Experiment], summary: Summary, context: Context
         [] if is_imported(experiments) else _result(summary, context),
         ["![Every attempt, and the best so far](progress.png)"],
         _kept(summary),
+        _phases(summary),
+        _graveyard(summary),
+        _calibration(summary),
         _numbers(summary),
         _researchers(summary),
         _time(summary),
-        _graveyard(experiments, summary),
         _failures(experiments, summary),
         _conditions(experiments, summary, context),
     )
@@ -138,17 +143,23 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _head(summary: Summary, context: Context) -> list[str]:
     name = " / ".join(escape(part) for part in (context.lab, context.campaign) if part) or "campaign"
-    lines = [f"# {name}", "", f"**{escape(summary.headline, 600)}**", ""]
-    kept = summary.kept
-    if kept:
-        top = summary.top_share(3)
-        share = (
-            f"; the three largest make up {100 * top:.0f} % of the gain" if top is not None and len(kept) > 3 else ""
-        )
-        lines.append(f"{len(kept)} changes were kept, one in {summary.attempts_per_keep:.1f} attempts{share}.")
-    if summary.noise is not None:
-        how = f", measured on {summary.baseline_runs} runs of the baseline" if summary.baseline_noise else ""
-        lines.append(f"Identical runs differ by a standard deviation of {summary.noise:.2g}{how}.")
+    lines = [f"# {name}", ""]
+    if summary.confirmed:  # the only number in large type
+        lines += [
+            f"# {escape(summary.confirmed)}",
+            "",
+            f"Before it was confirmed: {escape(summary.headline, 600)}.",
+            "",
+        ]
+    else:
+        lines += [f"{escape(summary.headline, 600)}.", ""]
+        if summary.kept:
+            lines += [
+                "This is not confirmed: it is the score that won, so it flatters. `autoresearch confirm` runs the "
+                "first and the last commit again, side by side, under fresh seeds.",
+                "",
+            ]
+    lines += [_plain(sentence) for sentence in _gist(summary)]
     caveats = [*summary.remarks]
     if context.policy == "greedy":
         caveats.append(
@@ -156,6 +167,41 @@ def _head(summary: Summary, context: Context) -> list[str]:
             "optimistic; measure the best commit again under fresh seeds before quoting it."
         )
     return [*lines, *(["", "Before believing it:", "", *(f"- {_plain(c)}" for c in caveats)] if caveats else [])]
+
+
+def _gist(summary: Summary) -> Iterable[str]:
+    """What a reader should know after half a minute, one sentence each."""
+    kept, main = summary.kept, main_phase(summary.phases)
+    if kept:
+        changes = "1 change was" if len(kept) == 1 else f"{len(kept)} changes were"
+        yield f"{changes} kept, one in {summary.attempts_per_keep:.1f} attempts."
+    if main:
+        span = f"#{main.first}" if main.first == main.last else f"#{main.first}–#{main.last}"
+        changes = "one change" if main.keeps == 1 else f"{main.keeps} changes"
+        yield f"{100 * main.share:.0f} % of the gain came from {span}: {changes}, {main.experiments} experiments."
+    if summary.believed_gain is not None and summary.measured_gain is not None and kept:
+        yield (
+            f"Measured, the kept changes add up to a gain of {summary.measured_gain:+.3g}; the judge believes in "
+            f"{summary.believed_gain:+.3g} of it, because the ones that look best are partly the luckiest."
+        )
+    if summary.expected_false_keeps is not None:
+        yield (
+            f"Of the {len(kept)} kept, {_about(summary.expected_false_keeps)} expected to be no better than what "
+            "they replaced."
+        )
+    if summary.noise is not None:
+        how = f", measured on {summary.baseline_runs} runs of the baseline" if summary.baseline_noise else ""
+        yield f"Luck alone moves a run by about {amount(summary.noise)}{how}."
+    if summary.early_stops:
+        saved = f" and saved {summary.saved_seconds / 3600:.2g} hours" if summary.saved_seconds else ""
+        yield f"{_runs(summary.early_stops)} that could hardly win any more ended early{saved}."
+
+
+def _about(count: float) -> str:
+    """An expected number of keeps, as a person says it."""
+    if count < 0.05:
+        return "none is"
+    return f"about {count:.1f} {'is' if count <= 1 else 'are'}"
 
 
 def _plain(sentence: str) -> str:
@@ -178,29 +224,88 @@ def _kept(summary: Summary) -> list[str]:
     if not summary.kept:
         return ["## Kept changes", "", "None: no change was good enough."]
     rows = []
+    has_beliefs = any(kept.expected_gain is not None for kept in summary.kept)
     for kept in summary.kept:
         times = f"{kept.gain_in_noise:.1f}×" if kept.gain_in_noise is not None else ""
         gain = f"{kept.gain:+.3g}" if kept.gain is not None else ""
         share = f"{100 * kept.share:.0f} %" if kept.share is not None else ""
         score = f"{kept.score:.6g}" + (f" ({kept.num_runs} runs)" if kept.num_runs > 1 else "")
+        believed = "" if kept.expected_gain is None else f"{kept.expected_gain:+.3g}{_within(kept.expected_gain_sd)}"
+        chance = "" if kept.chance_better is None else f"{100 * min(0.99, max(0.01, kept.chance_better)):.0f} %"
         cells = (
             escape(kept.description),
             score,
             gain,
+            *((believed, chance) if has_beliefs else ()),
             share,
             times,
             _code(kept.commit[:12]),
             escape(kept.researcher, 40),
         )
         rows.append((str(kept.number), *cells))
-    head = ("#", "change", escape(summary.metric.name), "gain", "of all", "× noise", "commit", "researcher")
+    beliefs = ("believed", "chance") if has_beliefs else ()
+    if len(rows) > 1 and summary.measured_gain is not None:
+        whole = "" if summary.believed_gain is None else f"{summary.believed_gain:+.3g}"
+        rest = (f"{summary.measured_gain:+.3g}", *((whole, "") if has_beliefs else ()), "", "", "", "")
+        rows.append(("", "all", "", *rest))
+    head = ("#", "change", escape(summary.metric.name), "gain", *beliefs, "of all", "× noise", "commit", "researcher")
+    about = "A positive gain is better, whichever way the metric improves."
+    if has_beliefs:
+        about += (
+            " *Gain* is what was measured, *believed* what is left of it once luck is allowed for, ± how unsure that "
+            "is, and *chance* how likely it is that the change is better at all."
+        )
+    return ["## Kept changes", "", about, "", *_table(head, rows)]
+
+
+def _within(deviation: float | None) -> str:
+    return "" if deviation is None else f" ± {amount(deviation)}"
+
+
+def _phases(summary: Summary) -> list[str]:
+    if not summary.phases:
+        return []
+    rows = [
+        (
+            phase.name,
+            f"#{phase.first}–#{phase.last}" if phase.keeps > 1 else f"#{phase.first}",
+            f"{phase.keeps} of {phase.experiments}",
+            f"{phase.gain:+.3g}",
+            f"{100 * phase.share:.0f} %",
+            f"{phase.gain / phase.experiments:+.2g}",
+            escape(phase.about, 120),
+        )
+        for phase in summary.phases
+    ]
+    head = ("phase", "from – to", "kept", "gain", "of all", "per experiment", "mostly by")
     return [
-        "## Kept changes",
+        "## Phases",
         "",
-        "A positive gain is better, whichever way the metric improves.",
+        "The main phase is the shortest stretch of experiments whose keeps hold 80 % of the gain; the opening lies "
+        "before it and the tail after it.",
         "",
         *_table(head, rows),
     ]
+
+
+def _calibration(summary: Summary) -> list[str]:
+    if not summary.calibrations:
+        return []
+    rows = []
+    for one in summary.calibrations:
+        sign = "" if one.right_sign is None else f"{100 * one.right_sign:.0f} %"
+        bias = "" if one.bias is None else f"{one.bias:+.2g}"
+        slope = "" if one.slope is None else f"{one.slope:.2f}"
+        rows.append((escape(one.researcher, 60), str(one.count), sign, slope, bias))
+    head = ("researcher", "predictions", "right sign", "found per 1 predicted", "promised too much by")
+    lines = ["## Predictions", "", "What researchers expected of their changes, against what came of them.", ""]
+    picture = ["", "![Predicted and found gains](calibration.png)"] if has_plot(summary) else []
+    return [*lines, *_table(head, rows), *picture]
+
+
+def has_plot(summary: Summary) -> bool:
+    """Whether there are predictions enough for a picture of them."""
+    return sum(one.count for one in summary.calibrations) >= _MIN_PLOTTED
 
 
 def _numbers(summary: Summary) -> list[str]:
@@ -211,7 +316,10 @@ def _numbers(summary: Summary) -> list[str]:
     if summary.num_pending:
         rows.append(("still open", str(summary.num_pending)))
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(summary.outcomes.items()))
-    rows.append(("runs", escape(outcomes or "none")))
+    rows.append(("runs for verdicts", escape(outcomes or "none")))
+    if summary.measurements:
+        beside = ", ".join(f"{count} {purpose}" for purpose, count in sorted(summary.measurements.items()))
+        rows.append(("runs beside them", escape(beside)))
     if summary.baseline is not None:
         scatter = f" ± {summary.baseline_noise:.2g}" if summary.baseline_noise is not None else ""
         rows.append(("baseline", f"{summary.baseline:.6g}{scatter} ({_runs(summary.baseline_runs)})"))
@@ -255,19 +363,14 @@ def _time(summary: Summary) -> list[str]:
     return ["## How the time was spent", "", *_table(("slot", *TIME_PARTS), rows)]
 
 
-def _graveyard(experiments: Sequence[Experiment], summary: Summary) -> list[str]:
-    """The largest losses: what mattered most, if only in the wrong direction."""
-    stepwise = gains(experiments, summary.metric)
-    losses = [(stepwise[e.number], e) for e in experiments if e.verdict is Verdict.DISCARD and e.number in stepwise]
-    losses = sorted((pair for pair in losses if pair[0] < 0), key=lambda pair: (pair[0], pair[1].number))[:_NUM_LESSONS]
-    rows = [
-        (str(e.number), escape(e.proposal.hypothesis), f"{e.score:.6g}", f"{loss:+.3g}", _code((e.commit or "")[:12]))
-        for loss, e in losses
-    ]
-    if not rows:
+def _graveyard(summary: Summary) -> list[str]:
+    """A few failures that are worth a second look; the log has all."""
+    if not summary.lessons:
         return []
-    head = ("#", "change", escape(summary.metric.name), "gain", "commit")
-    return ["## What hurt most", "", "Discards with the largest losses: ideas not to repeat.", "", *_table(head, rows)]
+    rows = [
+        (str(one.number), escape(one.kind), escape(one.title, 120), escape(one.sentence)) for one in summary.lessons
+    ]
+    return ["## Failures that teach", "", *_table(("#", "what", "change", "why it is instructive"), rows)]
 
 
 def _failures(experiments: Sequence[Experiment], summary: Summary) -> list[str]:

@@ -7,41 +7,31 @@ Pure: experiments in, `Summary` out. Every gain is in the metric's unit and posi
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from autoresearch.domain.experiment import Experiment, Run, order_of_verdicts
 from autoresearch.domain.metric import Metric
-from autoresearch.domain.run import first_line
+from autoresearch.domain.run import Outcome, first_line
 from autoresearch.domain.verdict import Sample, Verdict, like_with_like
+from autoresearch.judge.confirm import Confirmation
+from autoresearch.report.calibration import Calibration, calibrations
+from autoresearch.report.graveyard import Lesson, lessons
+from autoresearch.report.kept import KeptChange, gains, kept_changes, ratio, total
+from autoresearch.report.phases import Phase, phases
+from autoresearch.report.words import amount
 
 TIME_PARTS = ("training", "evaluation", "start-up", "other", "idle")
 """How a slot's time is divided: the run's own report of itself, the rest of the run, and the gaps between runs."""
 
+INTERRUPTED = "interrupted"
+"""The outcome of a proposal that was still being written when its session was killed."""
 REFUSED = "refused"
 """The outcome, in a report, of a proposal that the guard or its own researcher let fall."""
 NOT_RUN = "not run"
 """The outcome of a proposal that was overtaken: stale, or the same program as an earlier one."""
-
-
-@dataclass(frozen=True)
-class KeptChange:
-    """One step of the incumbent."""
-
-    number: int
-    description: str
-    researcher: str
-    commit: str
-    score: float
-    num_runs: int
-    gain: float | None
-    """Over the incumbent that it replaced; None when that is not known."""
-    gain_in_noise: float | None
-    share: float | None
-    """Of the total gain; None when there is no total gain. A step back has a negative share."""
-    attempts: int
-    """Decided experiments since the keep before, this one included."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +72,8 @@ class Summary:
     """A campaign in numbers."""
 
     metric: Metric
+    confirmation: Confirmation | None
+    """The gain measured afresh: the only number that may be quoted; None as long as nobody asked for it."""
     num_experiments: int
     """Decided ones, the baseline not counted."""
     num_measured: int
@@ -90,7 +82,13 @@ class Summary:
     verdicts: dict[str, int]
     """Keeps, discards, crashes; the baseline not counted."""
     outcomes: dict[str, int]
-    """Of all runs that answered."""
+    """Of all runs that were made for a verdict and answered."""
+    measurements: dict[str, int]
+    """Runs beside the verdicts by purpose: of the noise, audits, confirmations."""
+    early_stops: int
+    """Runs that were ended early because they could hardly win."""
+    saved_seconds: float | None
+    """What those would have taken beyond their end, if they were like the finished ones; None when not known."""
     baseline: float | None
     baseline_runs: int
     baseline_noise: float | None
@@ -106,6 +104,17 @@ class Summary:
     """Of the baseline's magnitude."""
     gain_in_noise: float | None
     kept: tuple[KeptChange, ...]
+    measured_gain: float | None
+    """The gains of all keeps together as they were measured; None without a keep whose gain is known."""
+    believed_gain: float | None
+    """What the judge believes of them together; None unless it believes something of every keep."""
+    optimism: float | None
+    """How much of the measured gain the judge does not believe."""
+    expected_false_keeps: float | None
+    """Of all keeps, how many are expected not to be better at all: the sum of 1 - P(gain > 0)."""
+    phases: tuple[Phase, ...]
+    lessons: tuple[Lesson, ...]
+    calibrations: tuple[Calibration, ...]
     failures: tuple[FailureGroup, ...]
     remarks: tuple[str, ...]
     """What a reader must know before believing the headline, one sentence each."""
@@ -137,6 +146,17 @@ class Summary:
         after, before = (self.metric_text(value) for value in self.alike or (self.incumbent.score, self.baseline))
         return f"{name} {before} → {after}{percent}{times}, after {tried}"
 
+    @property
+    def confirmed(self) -> str | None:
+        """The confirmed gain in a few words, None as long as there is none."""
+        found = self.confirmation
+        if found is None or found.gain is None:
+            return None
+        way = "no different" if not found.gain else f"{amount(found.gain)} {'better' if found.gain > 0 else 'worse'}"
+        is_sure = found.low is not None and found.high is not None
+        sure = f" (95 % sure: {found.low:+.2g} to {found.high:+.2g})" if is_sure else ""
+        return f"{self.metric.name} {way}{sure}, confirmed on {found.pairs} pairs of fresh runs"
+
     def metric_text(self, value: float) -> str:
         """A value of the metric with as many decimals as three digits of the total gain need."""
         if not self.gain or not 1e-12 < abs(self.gain) < 1e9:
@@ -156,7 +176,12 @@ class Summary:
 
     def to_dict(self) -> dict[str, object]:
         """Everything as plain JSON values, for `--json`."""
-        return {**asdict(self), "headline": self.headline, "total_seconds": self.total_seconds()}
+        notes = [
+            {"researcher": c.researcher, "predictions": c.count, "right_sign": c.right_sign, "bias": c.bias}
+            | {"slope": c.slope, "predicted": c.predicted, "found": c.found}
+            for c in self.calibrations
+        ]
+        return {**asdict(self), "calibrations": notes, "headline": self.headline, "total_seconds": self.total_seconds()}
 
 
 def summarise(
@@ -165,6 +190,7 @@ def summarise(
     *,
     noise: float | None = None,
     sessions: Sequence[tuple[float, float]] = (),
+    confirmation: Confirmation | None = None,
 ) -> Summary:
     """Summarise a campaign.
 
@@ -174,13 +200,14 @@ def summarise(
         noise: Standard deviation of identical runs in the metric's unit; by default measured from the experiments.
         sessions: When the campaign was at work, as (start, end) in Unix seconds. By default one session from the
             first sign of life to the last, which counts a night's pause as idle time.
+        confirmation: What fresh runs said of the whole gain, if somebody asked them.
     """
     ordered = sorted(experiments, key=lambda e: e.number)
     decided = [e for e in ordered if e.verdict is not None and not e.is_baseline]
     base = next((e for e in ordered if e.is_baseline), None)
     baseline = base.score if base else None
     noise = noise if noise is not None else pooled_noise(e.sample for e in ordered)
-    kept = _kept_changes(ordered, metric, noise)
+    kept = kept_changes(ordered, metric, noise)
     incumbent = _incumbent(ordered, kept, metric)
     at_base = _baseline_change(base)
     alike = _alike(ordered, incumbent, base)
@@ -188,17 +215,31 @@ def summarise(
     gain = 0.0 if gain is None and not kept and at_base else gain
     verdicts = Counter(e.verdict.value for e in decided if e.verdict)
     runs = [run for e in ordered for run in e.runs]
+    evidence = [run for e in ordered for run in e.evidence_runs]
+    beside = [run for run in runs if not run.request.purpose.is_evidence]
+    stepwise = gains(ordered, metric)
+    reasons = {e.number: failure for e in ordered if (failure := failure_of(e))}
+    early_stops, saved_seconds = _early_stops(evidence)
+    measured_gain = total(k.gain for k in kept if k.gain is not None) if kept else None
+    believed = [k.expected_gain for k in kept if k.expected_gain is not None]
+    believed_gain = total(believed) if kept and len(believed) == len(kept) else None
+    odds = [1 - k.chance_better for k in kept if k.chance_better is not None]
     slots, span = _time_use(ordered, runs, sessions)
     hours = span / 3600 if span else None
     answered = sum(run.result is not None for run in runs)
+    num_measured = sum(bool(e.evidence_runs) for e in decided)
     costs = [e.proposal.cost_usd for e in ordered if e.proposal.cost_usd is not None]
     return Summary(
         metric=metric,
         num_experiments=len(decided),
-        num_measured=sum(bool(e.runs) for e in decided),
+        confirmation=confirmation,
+        num_measured=num_measured,
         num_pending=sum(e.verdict is None for e in ordered),
         verdicts={v.value: verdicts[v.value] for v in Verdict},
-        outcomes=dict(Counter(run.result.outcome.value for run in runs if run.result)),
+        outcomes=dict(Counter(run.result.outcome.value for run in evidence if run.result)),
+        measurements=dict(Counter(run.request.purpose.value for run in beside if run.result)),
+        early_stops=early_stops,
+        saved_seconds=saved_seconds,
         baseline=baseline,
         alike=alike,
         baseline_runs=base.sample.count if base else 0,
@@ -207,12 +248,19 @@ def summarise(
         incumbent=incumbent or at_base,
         gain=gain,
         gain_percent=100 * gain / abs(baseline) if gain is not None and baseline else None,
-        gain_in_noise=_ratio(gain, noise),
+        gain_in_noise=ratio(gain, noise),
         kept=tuple(kept),
+        measured_gain=measured_gain,
+        believed_gain=believed_gain,
+        optimism=None if believed_gain is None or measured_gain is None else measured_gain - believed_gain,
+        expected_false_keeps=total(odds) if kept and len(odds) == len(kept) else None,
+        phases=phases(kept),
+        lessons=lessons(ordered, stepwise, reasons, noise),
+        calibrations=calibrations(ordered, stepwise),
         failures=_failure_groups(ordered),
         remarks=tuple(_remarks(kept, incumbent, noise, metric)),
         span_seconds=span,
-        experiments_per_hour=len(decided) / hours if hours else None,
+        experiments_per_hour=num_measured / hours if hours else None,
         runs_per_hour=answered / hours if hours else None,
         runs_per_hour_per_slot=answered / hours / len(slots) if hours and slots else None,
         slots=slots,
@@ -239,65 +287,19 @@ def failure_of(experiment: Experiment) -> tuple[str, str] | None:
         return None
     result = experiment.failure
     if result is None:
-        kind = NOT_RUN if experiment.verdict is Verdict.DISCARD else REFUSED
-        return kind, first_line(experiment.reason) or "no reason was recorded"
+        return _kind_without_run(experiment), first_line(experiment.reason) or "no reason was recorded"
     sentence = first_line(result.detail) or first_line(experiment.reason)
     return result.outcome.value, sentence or f"the run ended as {result.outcome.value}"
 
 
-def gains(experiments: Sequence[Experiment], metric: Metric) -> dict[int, float]:
-    """Each experiment's gain over what it had to beat: its parent, else the last keep before it; same seeds first."""
-    by_commit: dict[str, Sample] = {}
-    last: Sample | None = None
-    own_last: dict[str, Sample] = {}
-    found = {}
-    ordered = sorted(experiments, key=lambda e: e.number)
-    for experiment in ordered:
-        if experiment.verdict is Verdict.KEEP and experiment.commit and experiment.score is not None:
-            by_commit.setdefault(experiment.commit, experiment.sample)
-    for experiment in ordered:
-        if experiment.commit == experiment.parent:  # an imported row whose parent nobody wrote down
-            before = own_last.get(experiment.researcher)
-        else:
-            before = by_commit.get(experiment.parent, last)
-        if before is not None and experiment.score is not None:
-            found[experiment.number] = _gain(experiment.sample, before, metric)
-        if experiment.verdict is Verdict.KEEP and experiment.score is not None:
-            last = own_last[experiment.researcher] = experiment.sample
-    return found
-
-
-def _gain(candidate: Sample, incumbent: Sample, metric: Metric) -> float:
-    candidate, incumbent = like_with_like(candidate, incumbent)
-    return metric.gain(candidate.mean, incumbent.mean)
-
-
-def _kept_changes(ordered: Sequence[Experiment], metric: Metric, noise: float | None) -> list[KeptChange]:
-    stepwise = gains(ordered, metric)
-    kept = [e for e in ordered if e.verdict is Verdict.KEEP and e.score is not None and not e.is_baseline]
-    kept.sort(key=order_of_verdicts)
-    steps = [stepwise.get(e.number) for e in kept]
-    total = math.fsum(step for step in steps if step is not None)
-    order = sorted((e for e in ordered if e.verdict is not None and not e.is_baseline), key=order_of_verdicts)
-    position = {e.number: index for index, e in enumerate(order, start=1)}
-    changes, previous = [], 0
-    for experiment, step in zip(kept, steps, strict=True):
-        changes.append(
-            KeptChange(
-                number=experiment.number,
-                description=experiment.proposal.hypothesis,
-                researcher=experiment.researcher,
-                commit=experiment.commit or "",
-                score=experiment.sample.mean,
-                num_runs=experiment.sample.count,
-                gain=step,
-                gain_in_noise=_ratio(step, noise),
-                share=step / total if step is not None and total > 0 else None,
-                attempts=position[experiment.number] - previous,
-            )
-        )
-        previous = position[experiment.number]
-    return changes
+def _kind_without_run(experiment: Experiment) -> str:
+    """Of a failure whose runs, if any, said nothing of the candidate."""
+    answers = [run.result for run in experiment.evidence_runs if run.result is not None]
+    if answers:
+        return answers[-1].outcome.value
+    if experiment.verdict is Verdict.DISCARD:
+        return NOT_RUN
+    return INTERRUPTED if experiment.reason.startswith(INTERRUPTED) else REFUSED
 
 
 def _incumbent(ordered: Sequence[Experiment], kept: Sequence[KeptChange], metric: Metric) -> KeptChange | None:
@@ -402,6 +404,19 @@ def _reported(run: Run, key: str) -> float:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else 0.0
 
 
+def _early_stops(runs: Sequence[Run]) -> tuple[int, float | None]:
+    """How many runs were ended early, and the seconds that this saved."""
+    walls: dict[Outcome, list[float]] = defaultdict(list)
+    for run in runs:
+        if run.result:
+            walls[run.result.outcome].append(run.result.wall_seconds)
+    stopped, finished = walls[Outcome.STOPPED_EARLY], walls[Outcome.FINISHED]
+    if not stopped or not finished:
+        return len(stopped), None
+    usual = statistics.median(finished)
+    return len(stopped), total(max(0.0, usual - wall) for wall in stopped)
+
+
 def _best_so_far(
     experiments: Sequence[Experiment], metric: Metric, alike: tuple[float, float] | None
 ) -> Iterable[tuple[int, float]]:
@@ -424,12 +439,8 @@ def _researcher_lines(ordered: Sequence[Experiment], kept: Sequence[KeptChange])
         gains = [k.gain or 0.0 for k in kept if k.researcher == name]
         crashed = sum(e.verdict is Verdict.CRASH for e in found)
         cost = math.fsum(costs) if costs else None
-        lines.append(ResearcherLine(name, len(found), len(gains), crashed, math.fsum(gains), cost))
+        lines.append(ResearcherLine(name, len(found), len(gains), crashed, total(gains), cost))
     return tuple(sorted(lines, key=lambda r: (-r.gain, r.name)))
-
-
-def _ratio(gain: float | None, noise: float | None) -> float | None:
-    return gain / noise if gain is not None and noise else None
 
 
 def _compact(value: float) -> str:
