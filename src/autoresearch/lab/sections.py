@@ -7,6 +7,7 @@ Every key stands here once, with its meaning (`description`) and the values it a
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from typing import Annotated, Literal
 
@@ -76,6 +77,7 @@ def _as_cores(value: object) -> object:
 _Command = Annotated[tuple[str, ...], BeforeValidator(_as_command)]
 _Paths = Annotated[tuple[str, ...], BeforeValidator(_as_paths)]
 _Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
+_CONSTANT = re.compile(r"[A-Z][A-Z0-9_]*")
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, title="a number of seconds above 0")]
 
 
@@ -138,6 +140,23 @@ class LabSection(Section):
         title='a table of texts, such as { OMP_NUM_THREADS = "1" }',
         description="Extra environment variables of every run. Runs inherit no secrets, so name here what they need.",
     )
+
+    switches: dict[str, bool | int | float | str] = Field(
+        default_factory=dict,
+        title="a table of constants and the values that switch them off, such as { USE_SMEAR = false }",
+        description="Components that `autoresearch ablate` may switch off: upper-case constants of the editable files, "
+        "each with the value that means off.",
+    )
+
+    @field_validator("switches")
+    @classmethod
+    def _constants(cls, value: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
+        for name, off in value.items():
+            if not _CONSTANT.fullmatch(name):
+                raise mistake(f"names {name!r}: use the name of an upper-case constant, such as USE_SMEAR")
+            if isinstance(off, float) and not math.isfinite(off):
+                raise mistake(f"switches {name} off by {off}: use a finite number, a text, true or false")
+        return value
 
     @field_validator("environment")
     @classmethod
@@ -313,6 +332,22 @@ class CampaignSection(Section):
         title="a whole number of at least 0",
         description="After so many keeps, two runs of the incumbent on the sealed data check that progress is real; "
         "0 = never. Needs `metric.sealed`.",
+    )
+    prune_every: int = Field(
+        default=25,
+        ge=0,
+        title="a whole number of at least 0",
+        description="After so many keeps, each kept change is taken away once and judged; what no longer earns its "
+        "lines goes. 0 = never.",
+    )
+    retest_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=0.5,
+        allow_inf_nan=False,
+        title="a share from 0 to 0.5",
+        description="Share of experiments that may try near-misses again, when the incumbent's constants or the "
+        "numbers that its runs report have moved by a fifth since. 0 = never.",
     )
     lookahead: int = Field(
         default=1, ge=0, title="a whole number of at least 0", description="Proposals written ahead while runs train."
