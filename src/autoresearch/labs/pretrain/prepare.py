@@ -958,13 +958,13 @@ class Loader:
         return self._served / self._data.num_train_rows
 
     def report(self, loss: float) -> None:
-        """Tell the harness how the run comes on, once for each percent of the budget and once a second at most.
+        """Tell the harness how the run comes on: once for each percent of the budget, ten times a second at most.
 
         A run whose loss is not a number, or hopelessly behind those of finished runs, is ended early. Report the plain
         loss in nats per token, without penalties and other terms, or it is compared with what it cannot be compared
         with. `loss` is a number that is known anyway: fetching one for this would make a GPU wait.
         """
-        step = max(0.01, 1 / self._runtime.budget_seconds)
+        step = max(0.01, 0.1 / self._runtime.budget_seconds)
         if self.progress >= self._reported + step:
             self._reported = self.progress
             line = {"fraction": round(self.progress, 4), "steps": self.steps, "value": round(loss, 5)}
