@@ -12,20 +12,15 @@ two runs under one seed has the variance 2 sigma^2 (1 - rho), under two seeds 2 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from replicates import TRUE_ZERO, Study
 from scipy import stats
 
 from autoresearch.errors import UserError
 from autoresearch.judge.components import Observation, decompose
 from autoresearch.judge.noise import Spread, estimate
-
-if TYPE_CHECKING:
-    from replicates import Study
-
-TRUE_ZERO = "same sum in parts"
-"""The configuration whose true effect is nothing: the same sums, added in another order."""
 
 
 def residuals(values: np.ndarray) -> np.ndarray:
