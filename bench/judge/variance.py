@@ -59,6 +59,30 @@ def shared_share(values: np.ndarray) -> dict[str, float]:
     }
 
 
+def wrong_verdicts(values: np.ndarray, close: float) -> dict[str, float | int]:
+    """Return how often one run of each of two configurations ranks them against their means.
+
+    Counted over all pairs whose means differ by less than `close`: with both runs under one seed, and under two.
+
+    Args:
+        values: Shape (configurations, seeds).
+        close: In the metric's unit.
+    """
+    count, seeds = values.shape
+    same, other, pairs = 0, 0, 0
+    for i in range(count):
+        for j in range(i + 1, count):
+            gap = float(values[i].mean() - values[j].mean())
+            if abs(gap) < close:
+                wrong = np.sign(values[i][:, None] - values[j][None, :]) != np.sign(gap)
+                same, other, pairs = same + int(np.trace(wrong)), other + int(wrong.sum() - np.trace(wrong)), pairs + 1
+    return {
+        "pairs": pairs,
+        "same_seed": same / max(1, pairs * seeds),
+        "two_seeds": other / max(1, pairs * seeds * (seeds - 1)),
+    }
+
+
 def summarise(study: Study) -> dict[str, Any]:
     """Return everything that the tables show, as plain values."""
     names, seeds, values = study.table()
@@ -108,6 +132,7 @@ def summarise(study: Study) -> dict[str, Any]:
         },
         "shared": shared_share(values) | {"mean_correlation": float(others.mean())},
         "shared_without_true_zero": shared_share(values[real]),
+        "wrong_within_2_sigma": wrong_verdicts(values, 2 * pooled),
         "shape": {
             "shapiro_p": float(shape.pvalue),
             "skew": float(stats.skew(ours.ravel())),
@@ -168,6 +193,11 @@ def describe(summary: dict[str, Any]) -> str:
         f"({without['low']:+.2f} to {without['high']:+.2f}). A comparison under one seed has "
         f"{1 - shared['rho']:.2f} times the variance of one under two.",
     ]
+    wrong = summary["wrong_within_2_sigma"]
+    lines.append(
+        f"- Of {wrong['pairs']} pairs of configurations that differ by less than 2 sigma, one run each tells the worse one "
+        f"for the better in {wrong['same_seed']:.0%} of cases under the same seed, in {wrong['two_seeds']:.0%} under two."
+    )
     same = summary["same_seed"]
     if "steps" in same:
         lines.append(

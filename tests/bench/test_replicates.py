@@ -143,6 +143,15 @@ def test_the_interval_of_the_shared_share_holds_what_it_promises(modules):
     assert 0.92 <= np.mean([each["low"] <= 0.5 <= each["high"] for each in found]) <= 0.98
 
 
+def test_shared_luck_makes_verdicts_under_one_seed_right(modules):
+    """Where all luck is the seed's, runs under one seed never rank wrongly and runs under two often do."""
+    _, variance = modules
+    found = variance.wrong_verdicts(layout(1.0, 0.0, 3, 50), close=5.0)
+    assert found["pairs"] == 3
+    assert found["same_seed"] == 0
+    assert found["two_seeds"] > 0.1
+
+
 def test_residuals_are_as_wide_as_single_runs(modules):
     """Two runs of each configuration are enough for residuals of the right width."""
     _, variance = modules
