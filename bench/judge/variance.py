@@ -195,8 +195,8 @@ def describe(summary: dict[str, Any]) -> str:
     ]
     wrong = summary["wrong_within_2_sigma"]
     lines.append(
-        f"- Of {wrong['pairs']} pairs of configurations that differ by less than 2 sigma, one run each tells the worse one "
-        f"for the better in {wrong['same_seed']:.0%} of cases under the same seed, in {wrong['two_seeds']:.0%} under two."
+        f"- Of {wrong['pairs']} pairs of configurations less than 2 sigma apart, one run each takes the worse for the "
+        f"better in {wrong['same_seed']:.0%} of cases under the same seed, in {wrong['two_seeds']:.0%} under two."
     )
     same = summary["same_seed"]
     if "steps" in same:
