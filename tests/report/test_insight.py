@@ -32,9 +32,10 @@ def line(*steps, discards=0):
     return found
 
 
-def believed(experiment, gain, deviation=0.01):
+def believed(experiment, gain, level=None, deviation=0.01):
     """The experiment as a judge with a belief would have settled it."""
-    return replace(experiment, evidence={"expected_gain": gain, "expected_gain_sd": deviation})
+    evidence = {"expected_gain": gain, "expected_gain_sd": deviation}
+    return replace(experiment, evidence=evidence if level is None else {**evidence, "believed": level})
 
 
 def test_the_main_phase_is_the_shortest_that_holds_most_of_the_gain():
@@ -82,9 +83,9 @@ def test_phases_share_out_the_whole_gain(steps, discards):
 
 
 def test_beliefs_are_shown_where_every_keep_has_one():
-    """Their sum, what is not believed of the measured gain, and how many keeps are expected to be false."""
+    """The believed level over the baseline, what it leaves of the measured gain, and the expected false keeps."""
     base, first, second = line(0.10, 0.02)
-    summary = summarise([base, believed(first, 0.05), believed(second, 0.0)], METRIC)
+    summary = summarise([base, believed(first, 0.05, 9.96), believed(second, 0.0, 9.95)], METRIC)
     assert summary.measured_gain == pytest.approx(0.12) and summary.believed_gain == pytest.approx(0.05)
     assert summary.optimism == pytest.approx(0.07) and summary.expected_false_keeps == pytest.approx(0.5, abs=1e-5)
     half = summarise([base, believed(first, 0.05), second], METRIC)

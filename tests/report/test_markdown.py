@@ -142,12 +142,12 @@ BELIEF = {"gain": 0.1, "expected_gain": 0.06, "expected_gain_sd": 0.04, "believe
 
 def test_measured_and_believed_gains_stand_side_by_side(night):
     """For each keep, for all together, with how many keeps are expected to be none."""
-    second = {"gain": 0.01, "expected_gain": 0.002, "expected_gain_sd": 0.04}
+    second = {"gain": 0.01, "expected_gain": 0.002, "expected_gain_sd": 0.04, "believed": 0.938}
     believed = [night[0], replace(night[1], evidence=BELIEF), *night[2:4], replace(night[4], evidence=second)]
     text = report(believed, Context(policy="belief"))
     assert "| 1 | change 1 | 0.9 | +0.1 | +0.06 ± 0.04 | 93 % | 91 % | 5.0× | `c1` | tuner |" in text
     assert "|  | all |  | +0.11 | +0.062 |  |  |  |  |  |" in text
-    assert "a gain of +0.11; the judge believes in +0.062 of it" in text
+    assert "a gain of +0.11; the judge believes in +0.062," in text
     assert "Of the 2 kept, about 0.5 is expected to be no better" in text
 
 

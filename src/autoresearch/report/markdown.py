@@ -22,7 +22,7 @@ from autoresearch.domain.metric import Metric
 from autoresearch.ledger.results_tsv import is_imported
 from autoresearch.report.phases import main_phase
 from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, summarise
-from autoresearch.report.words import amount
+from autoresearch.report.words import amount, signed
 
 _MAX_ROWS = 200
 _MAX_CELL = 300
@@ -181,8 +181,8 @@ def _gist(summary: Summary) -> Iterable[str]:
         yield f"{100 * main.share:.0f} % of the gain came from {span}: {changes}, {main.experiments} experiments."
     if summary.believed_gain is not None and summary.measured_gain is not None and kept:
         yield (
-            f"Measured, the kept changes add up to a gain of {summary.measured_gain:+.3g}; the judge believes in "
-            f"{summary.believed_gain:+.3g} of it, because the ones that look best are partly the luckiest."
+            f"Measured, the kept changes add up to a gain of {signed(summary.measured_gain)}; the judge believes "
+            f"in {signed(summary.believed_gain)}, since those that look best are partly the luckiest."
         )
     if summary.expected_false_keeps is not None:
         yield (
@@ -227,10 +227,10 @@ def _kept(summary: Summary) -> list[str]:
     has_beliefs = any(kept.expected_gain is not None for kept in summary.kept)
     for kept in summary.kept:
         times = f"{kept.gain_in_noise:.1f}×" if kept.gain_in_noise is not None else ""
-        gain = f"{kept.gain:+.3g}" if kept.gain is not None else ""
+        gain = signed(kept.gain) if kept.gain is not None else ""
         share = f"{100 * kept.share:.0f} %" if kept.share is not None else ""
         score = f"{kept.score:.6g}" + (f" ({kept.num_runs} runs)" if kept.num_runs > 1 else "")
-        believed = "" if kept.expected_gain is None else f"{kept.expected_gain:+.3g}{_within(kept.expected_gain_sd)}"
+        believed = "" if kept.expected_gain is None else f"{signed(kept.expected_gain)}{_within(kept.expected_gain_sd)}"
         chance = "" if kept.chance_better is None else f"{100 * min(0.99, max(0.01, kept.chance_better)):.0f} %"
         cells = (
             escape(kept.description),
@@ -245,8 +245,8 @@ def _kept(summary: Summary) -> list[str]:
         rows.append((str(kept.number), *cells))
     beliefs = ("believed", "chance") if has_beliefs else ()
     if len(rows) > 1 and summary.measured_gain is not None:
-        whole = "" if summary.believed_gain is None else f"{summary.believed_gain:+.3g}"
-        rest = (f"{summary.measured_gain:+.3g}", *((whole, "") if has_beliefs else ()), "", "", "", "")
+        whole = "" if summary.believed_gain is None else signed(summary.believed_gain)
+        rest = (signed(summary.measured_gain), *((whole, "") if has_beliefs else ()), "", "", "", "")
         rows.append(("", "all", "", *rest))
     head = ("#", "change", escape(summary.metric.name), "gain", *beliefs, "of all", "× noise", "commit", "researcher")
     about = "A positive gain is better, whichever way the metric improves."
@@ -270,9 +270,9 @@ def _phases(summary: Summary) -> list[str]:
             phase.name,
             f"#{phase.first}–#{phase.last}" if phase.keeps > 1 else f"#{phase.first}",
             f"{phase.keeps} of {phase.experiments}",
-            f"{phase.gain:+.3g}",
+            signed(phase.gain),
             f"{100 * phase.share:.0f} %",
-            f"{phase.gain / phase.experiments:+.2g}",
+            signed(phase.gain / phase.experiments),
             escape(phase.about, 120),
         )
         for phase in summary.phases
@@ -346,7 +346,7 @@ def _researchers(summary: Summary) -> list[str]:
     for one in summary.researchers:
         cost = f"{one.cost_usd:.2f} USD" if one.cost_usd is not None else ""
         counts = (str(one.experiments), str(one.kept), str(one.crashed))
-        rows.append((escape(one.name, 60), *counts, f"{one.gain:+.3g}", cost))
+        rows.append((escape(one.name, 60), *counts, signed(one.gain), cost))
     head = ("researcher", "experiments", "kept", "crashed", "gain", "cost")
     return ["## Researchers", "", *_table(head, rows)]
 

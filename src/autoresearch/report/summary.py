@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from autoresearch.domain.experiment import Experiment, Run, order_of_verdicts
@@ -21,6 +21,7 @@ from autoresearch.report.calibration import Calibration, calibrations
 from autoresearch.report.graveyard import Lesson, lessons
 from autoresearch.report.kept import KeptChange, gains, kept_changes, ratio, total
 from autoresearch.report.phases import Phase, phases
+from autoresearch.report.spared import sentence_of_spared
 from autoresearch.report.words import amount
 
 TIME_PARTS = ("training", "evaluation", "start-up", "other", "idle")
@@ -107,7 +108,10 @@ class Summary:
     measured_gain: float | None
     """The gains of all keeps together as they were measured; None without a keep whose gain is known."""
     believed_gain: float | None
-    """What the judge believes of them together; None unless it believes something of every keep."""
+    """What the judge believes of them together: the level that it believed the incumbent to have when it was kept,
+    over the baseline's. Not the sum of their believed gains: each of those starts from what was then believed of its
+    incumbent, which the discards before it had put right. None where it believes nothing of a level.
+    """
     optimism: float | None
     """How much of the measured gain the judge does not believe."""
     expected_false_keeps: float | None
@@ -221,8 +225,8 @@ def summarise(
     reasons = {e.number: failure for e in ordered if (failure := failure_of(e))}
     early_stops, saved_seconds = _early_stops(evidence)
     measured_gain = total(k.gain for k in kept if k.gain is not None) if kept else None
-    believed = [k.expected_gain for k in kept if k.expected_gain is not None]
-    believed_gain = total(believed) if kept and len(believed) == len(kept) else None
+    level = incumbent.believed if incumbent else None
+    believed_gain = metric.gain(level, baseline) if level is not None and baseline is not None else None
     odds = [1 - k.chance_better for k in kept if k.chance_better is not None]
     slots, span = _time_use(ordered, runs, sessions)
     hours = span / 3600 if span else None
@@ -258,7 +262,7 @@ def summarise(
         lessons=lessons(ordered, stepwise, reasons, noise),
         calibrations=calibrations(ordered, stepwise),
         failures=_failure_groups(ordered),
-        remarks=tuple(_remarks(kept, incumbent, noise, metric)),
+        remarks=(*_remarks(kept, incumbent, noise, metric), *_checks(ordered, stepwise)),
         span_seconds=span,
         experiments_per_hour=num_measured / hours if hours else None,
         runs_per_hour=answered / hours if hours else None,
@@ -353,6 +357,11 @@ def _remarks(
                 f"#{best.number} scored {best.score:.6g}, better than the {incumbent.score:.6g} of the last kept "
                 f"change #{incumbent.number}, which the result contains."
             )
+
+
+def _checks(ordered: Sequence[Experiment], stepwise: Mapping[int, float]) -> Iterable[str]:
+    sentence = sentence_of_spared(ordered, stepwise)
+    return [sentence] if sentence else []
 
 
 def _failure_groups(ordered: Sequence[Experiment]) -> tuple[FailureGroup, ...]:

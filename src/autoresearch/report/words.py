@@ -80,15 +80,20 @@ def what(experiment: Experiment) -> str:
     return origin if not words or f"#{of}" in words else f"{origin}: {words}"
 
 
-def amount(value: float) -> str:
-    """The size of a difference with two digits that count, in full where that is readable."""
+def amount(value: float, digits: int = 2) -> str:
+    """The size of a difference with two digits that count, or more, in full where that is readable."""
     size = abs(value)
     if size == 0:
         return "0"
     if not 1e-6 <= size < 1e7:
-        return f"{size:.2g}"
-    text = f"{size:.{max(0, 1 - math.floor(math.log10(size)))}f}"
+        return f"{size:.{digits}g}"
+    text = f"{size:.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def signed(value: float) -> str:
+    """A gain with its sign and three digits that count."""
+    return f"{'-' if value < 0 else '+'}{amount(value, 3)}"
 
 
 def chances(probability: float) -> str:
