@@ -35,6 +35,11 @@ class Plan:
     retest_share: float = 0.0
     """Share of experiments that may be second looks at near-misses."""
 
+    audit_every: int = 0
+    """Keeps after which the incumbent is compared with the baseline on sealed data; 0 = never."""
+    rotations_left: int = 0
+    """Sets of validation data that this lab has not used yet."""
+
     def seed_for(self, replicate: int) -> int:
         """The seed of replicate `replicate`, the same for every commit."""
         return seed_of(self.seed, replicate)

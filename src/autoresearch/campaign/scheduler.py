@@ -21,6 +21,7 @@ from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.derive import Automatic, Wishes
 from autoresearch.campaign.recovery import recover
 from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change
+from autoresearch.campaign.sealed import Sealed
 from autoresearch.campaign.tasks import Done, Tasks
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage
@@ -118,6 +119,7 @@ class Scheduler:
         self._is_devoted = False
         """Whether only what a person asked for gets a slot."""
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
+        self._sealed = Sealed(plan, self.board, ledger, observe)
         self.began_at = clock.now()
         """When this session began, in Unix seconds."""
         self._fruitless: defaultdict[str, list[str]] = defaultdict(list)
@@ -142,6 +144,7 @@ class Scheduler:
         """
         for remark in recover(self._plan, self.board, self._ledger, self._workspace, self._review):
             self._observe(Notice("recovered", text=remark))
+        self._sealed.settle()
         try:
             while True:
                 self._dispatch()
@@ -203,7 +206,7 @@ class Scheduler:
     # --- runs -------------------------------------------------------------------------------------------------
 
     def _next_run(self, slot: Slot) -> tuple[Experiment, RunRequest | None] | None:
-        """The most urgent run: one that was interrupted, one that the judge wants, a derived or a fresh proposal."""
+        """The most urgent run: one that was interrupted, one that the judge or an audit wants, a proposal."""
         board = self.board
         for resumed in board.resumed:
             number, request, home = resumed
@@ -213,6 +216,8 @@ class Scheduler:
                 return board.get(number), request
         if board.asked:
             return board.get(board.asked.popleft()), None
+        if not self._is_devoted and (audit := self._sealed.next()) is not None:
+            return audit
         self._derive()
         while (experiment := self._next_proposal()) is not None:
             if (ready := self._made_ready(experiment)) is not None:
@@ -265,8 +270,8 @@ class Scheduler:
         return experiment
 
     def _start_run(self, experiment: Experiment, request: RunRequest | None, slot: Slot) -> None:
-        if request is None:
-            request = self._request(experiment)
+        request = request or self._request(experiment)
+        if all(run.request != request for run in experiment.runs):
             experiment = self.board.put(self._ledger.begin_run(experiment, request, slot.name))
         task = RunTask(slot, request)
         self.running[slot.name] = task
@@ -301,7 +306,9 @@ class Scheduler:
         experiment = self.board.get(request.experiment)
         experiment = self.board.put(self._ledger.finish_run(experiment, request, result))
         self._observe(Notice("ran", experiment, result.outcome))
-        if not self.stopping or not result.outcome.is_repeatable:
+        if request.purpose is Purpose.AUDIT:
+            self._sealed.settle()
+        elif not self.stopping or not result.outcome.is_repeatable:
             self._review.consider(request.experiment)
         if incumbent is not None and self.board.incumbent != incumbent:
             self._fruitless.clear()  # on another parent, everything may be worth another try

@@ -495,6 +495,8 @@ def _plan(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Path)
         hardware=hardware.to_dict(),
         baseline_runs=config.campaign.baseline_runs,
         lookahead=config.campaign.lookahead,
+        audit_every=config.campaign.audit_every if config.metric.sealed else 0,
+        rotations_left=config.metric.rotations - 1 - config.metric.rotation,
         prune_every=config.campaign.prune_every,
         retest_share=config.campaign.retest_share,
     )

@@ -22,7 +22,7 @@ from autoresearch.campaign.tasks import Done, Key
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind, Proposal
-from autoresearch.domain.run import Outcome, RunRequest, RunResult
+from autoresearch.domain.run import Outcome, RunRequest, RunResult, Split
 from autoresearch.judge.policy import Greedy, Policy
 from autoresearch.lab.protocol import Apply, Change, Derivation, Refusal, Remove, Switch, Workspace
 from autoresearch.ledger.ledger import Campaign, Ledger
@@ -111,6 +111,8 @@ class Physics:
     baseline_crashes: bool = False
     disturbed_share: float = 0.01
     refused_share: float = 0.02
+    overfit_share: float = 0.0
+    """Share of every gain that sealed data do not show."""
     conflict_share: float = 0.05
     """Share of rebases and computed changes that end in a conflict."""
     leap_share: float = 0.1
@@ -270,7 +272,10 @@ class SimulatedEngine:
             return RunResult(Outcome.CRASHED, detail="ValueError: drawn", started_at=began, wall_seconds=seconds / 10)
         if fate > 1 - physics.disturbed_share:
             return RunResult(Outcome.DISTURBED, detail="throttled", started_at=began, wall_seconds=seconds)
-        metric = rng.gauss(self._world.true_value(request.commit), physics.noise)
+        true = self._world.true_value(request.commit)
+        if request.split is Split.TEST:
+            true += physics.overfit_share * (physics.baseline - true)
+        metric = rng.gauss(true, physics.noise)
         summary: dict[str, float | str] = {"num_steps": self._world.steps(request.commit)}
         return RunResult(Outcome.FINISHED, metric, summary=summary, started_at=began, wall_seconds=seconds)
 
@@ -301,6 +306,7 @@ def simulate(
     ledger: Ledger | None = None,
     prune_every: int = 0,
     retest_share: float = 0.0,
+    audit_every: int = 0,
     wishes: Wishes | None = None,
     observe: Observe = lambda notice: None,
     wrap: Callable[[object], object] = lambda part: part,
@@ -315,6 +321,7 @@ def simulate(
         ledger: That of an earlier, killed session on this world; a new one in memory when not given.
         prune_every: As in the lab file, but off when not given.
         retest_share: As in the lab file, but off when not given.
+        audit_every: As in the lab file, but off when not given.
         wishes: Makes only what these ask for, as a person's `ablate` does.
         observe: Told of everything, as in a real campaign.
         wrap: Put around ledger and workspace; fault injection lives there.
@@ -330,6 +337,7 @@ def simulate(
         timeout_seconds=600,
         prune_every=prune_every,
         retest_share=retest_share,
+        audit_every=audit_every,
     )
     policy = policy or Greedy()
     if ledger is None:

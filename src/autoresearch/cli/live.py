@@ -26,11 +26,13 @@ from autoresearch.campaign.scheduler import RunTask
 from autoresearch.campaign.session import Session
 from autoresearch.cli.terminal import Terminal
 from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.run import Purpose
 from autoresearch.domain.verdict import like_with_like
 from autoresearch.host.files import read_tail
 from autoresearch.researchers.brief import one_line
 
 _STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
+_LOUD = {"alarm": "bold white on red"}
 _STOPPING_NOW = "stopping now: ending what is under way; `autoresearch run` goes on from here"
 _FRAME_ROWS = 8
 """Rows of the terminal that are not for slots: frame, best, progress, researchers, note, and some air."""
@@ -135,7 +137,7 @@ class LiveScreen:
         """Verdicts scroll by above the view; what runs is seen in it anyway."""
         if notice.what != "run":
             for line in self._teller.tell(notice):
-                self.say(line, _STYLES.get(notice.what, ""))
+                self.say(line, {**_STYLES, **_LOUD}.get(notice.what, ""))
 
     def stopping(self, runs: int, proposals: int) -> None:
         """Say in the view what is being waited for."""
@@ -179,6 +181,8 @@ class _Teller:
         elif notice.what == "run":
             count = len(experiment.runs)
             again = f" (run {count})" if count > 1 else ""
+            if count and experiment.runs[-1].request.purpose is Purpose.AUDIT:
+                again = " (audit, on sealed data)"
             yield f"#{experiment.number} runs on {notice.text}{again}: {_idea(experiment, 70)}"
         elif notice.what == "proposed":
             yield from self.rest()
