@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 
 from autoresearch.domain.experiment import Experiment, Run
+from autoresearch.domain.metric import Metric
 from autoresearch.domain.run import Outcome, RunRequest, RunResult
+from autoresearch.domain.verdict import Verdict
 from autoresearch.report.spared import sentence_of_spared
+from autoresearch.report.summary import summarise
 
 
 def experiment(number: int, spared: bool = True) -> Experiment:
@@ -34,3 +37,10 @@ def test_the_share_of_wrong_decisions_comes_with_its_interval(gains, words):
     """Few checks say little, and the sentence shows it."""
     said = sentence_of_spared([experiment(number) for number in gains] + [experiment(9, spared=False)], gains)
     assert said is not None and all(each in said for each in words)
+
+
+def test_the_summary_says_so():
+    """`status` and the report show it among what a reader must know."""
+    decided = replace(experiment(1), verdict=Verdict.DISCARD, commit="commit", decided_at=1.0)
+    remarks = summarise([decided], Metric("val")).remarks
+    assert any(remark.startswith("As a check, a run that was to be ended early") for remark in remarks)

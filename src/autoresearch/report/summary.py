@@ -158,14 +158,18 @@ class Summary:
             return None
         way = "no different" if not found.gain else f"{amount(found.gain)} {'better' if found.gain > 0 else 'worse'}"
         is_sure = found.low is not None and found.high is not None
-        sure = f" (95 % sure: {found.low:+.2g} to {found.high:+.2g})" if is_sure else ""
-        return f"{self.metric.name} {way}{sure}, confirmed on {found.pairs} pairs of fresh runs"
+        odds = f", p = {found.p:.2g}" if found.p is not None else ""
+        sure = f" (95 % sure: {found.low:+.2g} to {found.high:+.2g}{odds})" if is_sure else ""
+        where = "sealed test" if found.is_sealed else "validation"
+        word = "confirmed" if found.is_better else "refuted" if found.is_worse else "not confirmed"
+        return f"{self.metric.name} {way}{sure}, {word} on {found.pairs} pairs of fresh runs on {where} data"
 
     def metric_text(self, value: float) -> str:
         """A value of the metric with as many decimals as three digits of the total gain need."""
         if not self.gain or not 1e-12 < abs(self.gain) < 1e9:
             return f"{value:.6g}"
-        return f"{value:.{max(0, 2 - math.floor(math.log10(abs(self.gain))))}f}"
+        text = f"{value:.{max(0, 2 - math.floor(math.log10(abs(self.gain))))}f}"
+        return text if float(text) or not value else f"{value:.2g}"  # a small rest is not nothing
 
     def total_seconds(self) -> dict[str, float]:
         """Seconds of all slots together by `TIME_PARTS`; empty when no clock times are known."""
