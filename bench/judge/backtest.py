@@ -190,7 +190,7 @@ def draw(found: Sequence[Judged], metric: Metric, noise: float, title: str, path
     figure = Figure(figsize=(10.7, 1.6 + 0.26 * len(found)), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     top = 1 - 0.95 / figure.get_figheight()
-    axes = figure.add_axes((0.3, 0.6 / figure.get_figheight(), 0.46, top - 0.6 / figure.get_figheight()))
+    axes = figure.add_axes((0.29, 0.6 / figure.get_figheight(), 0.48, top - 0.6 / figure.get_figheight()))
     low, high = _limits(found, noise)
     axes.set(xlim=(low, high), ylim=(len(found) - 0.4, -0.6))
     axes.axvspan(-noise, noise, color=blue, alpha=0.11, linewidth=0, label=f"what luck alone does (± {amount(noise)})")
@@ -198,12 +198,12 @@ def draw(found: Sequence[Judged], metric: Metric, noise: float, title: str, path
     for row, one in enumerate(found):
         _draw_row(axes, row, one, (low, high), (grey, purple))
         words = f"{_percent(one.chance_better):>7}"
-        axes.annotate(words, (1.075, row), xycoords=("axes fraction", "data"), fontsize=9, color=ink, va="center",
+        axes.annotate(words, (1.11, row), xycoords=("axes fraction", "data"), fontsize=9, color=ink, va="center",
                       ha="right")  # fmt: skip
         strong = one.action is not Action.KEEP
-        axes.annotate(SAYS[one.action], (1.12, row), xycoords=("axes fraction", "data"), fontsize=9, va="center",
+        axes.annotate(SAYS[one.action], (1.15, row), xycoords=("axes fraction", "data"), fontsize=9, va="center",
                       color="#D55E00" if strong else ink)  # fmt: skip
-    for x, words, align in ((1.075, "chance", "right"), (1.12, "the judge says", "left")):
+    for x, words, align in ((1.11, "chance", "right"), (1.15, "the judge says", "left")):
         axes.annotate(words, (x, -1.05), xycoords=("axes fraction", "data"), fontsize=9, color=ink, weight="bold",
                       va="center", ha=align, annotation_clip=False)  # fmt: skip
     names = [f"{_cut(one.change, 34)}  #{one.number}" for one in found]

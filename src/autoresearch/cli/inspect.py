@@ -50,7 +50,7 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
     console = Terminal()
     console.print(Text(f"campaign {chosen.name}: {summary.headline}"), soft_wrap=True)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items())
-    rate = f", {summary.experiments_per_hour:.1f} an hour" if summary.experiments_per_hour else ""
+    rate = f", {summary.experiments_per_hour:.4g} run an hour" if summary.experiments_per_hour else ""
     unmeasured = summary.num_experiments - summary.num_measured
     beside = f", {unmeasured} of them never run" if unmeasured else ""
     console.print(f"{summary.num_experiments} experiments ({verdicts}{beside}){rate}", markup=False, soft_wrap=True)
@@ -146,13 +146,14 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
     line("plan drift", experiment.plan_drift)
     line("commit", experiment.commit)
     line("parent", experiment.parent)
-    line("lines", f"+{experiment.lines_added} -{experiment.lines_removed}")
+    if chosen.origin == "run":
+        line("lines", f"+{experiment.lines_added} -{experiment.lines_removed}")
     line("changed", _changed(experiment, experiments))
     for run in experiment.runs:
         result = run.result
         ending = "no answer yet" if result is None else f"{result.outcome}"
         score = "" if result is None or result.metric is None else f" {chosen.metric.name} {result.metric:.6g}"
-        seconds = "" if result is None else f" in {result.wall_seconds:.1f} s"
+        seconds = f" in {result.wall_seconds:.1f} s" if result is not None and result.wall_seconds else ""
         seed = "" if run.request.seed == results_tsv.UNKNOWN_SEED else f", seed {run.request.seed} on {run.slot}"
         line(f"run {run.request.ordinal}", f"{ending}{score}{seed}{seconds}{_beside(run, experiment)}")
         if result is not None and result.outcome is not Outcome.FINISHED:
@@ -161,7 +162,8 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
         line("logs", home.runs / experiment.runs[-1].request.key)
     if (session := home.session(chosen.name, experiment.number)).is_dir():
         line("session", session)
-    line("next", f"autoresearch diff {experiment.number}" if experiment.commit else "")
+    if experiment.commit and chosen.origin == "run":
+        line("next", f"autoresearch diff {experiment.number}")
 
 
 _MEASUREMENTS = {

@@ -32,7 +32,7 @@ _ENDINGS = {
     Outcome.INTERRUPTED: "Its run was interrupted",
 }
 _RULES = {
-    "greedy": "`greedy` lets a single run decide and keeps whatever is ahead, lucky or not",
+    "greedy": "`greedy` lets a single run decide and keeps what is ahead, lucky or not",
     "margin": "`margin` lets a single run decide and keeps what is ahead by more than luck usually gives",
     "fixed-n": "`fixed-n` gives every idea the same number of runs and keeps what is ahead on average",
 }
@@ -197,7 +197,7 @@ def _difference(gain: float) -> str:
 
 def _beside_luck(found: _Findings) -> str:
     if found.noise is None or found.noise < 0:
-        return ", and how far luck alone moves a run was not known"
+        return ""  # the next sentence says so
     if found.noise == 0:
         return ", and identical runs have always given identical scores"
     return f", where luck alone moves a run by about {amount(found.noise)}"
@@ -230,7 +230,7 @@ def _luck(found: _Findings) -> str:
     if found.gain is None:
         return "So nothing can be said of a gain."
     if found.noise is None or found.noise < 0:
-        return "How much of that is luck cannot be said, because no program had been run twice."
+        return "How much of that is luck cannot be said, because no program had been run twice by then."
     if found.noise == 0:
         return "So luck has no part in it." if found.gain else "So the change has no effect on the score."
     scale = found.noise * math.sqrt(1 / max(1, found.candidate_runs) + 1 / max(1, found.incumbent_runs))
@@ -311,6 +311,7 @@ def _failed(experiment: Experiment) -> tuple[str, ...]:
             "So nothing was measured, and nothing is believed about the idea.",
         )
     cause = _plain(first_line(result.detail))
+    cause = cause if any(c.isalnum() for c in cause) else ""
     ending = _ENDINGS[result.outcome]
     first = f"{ending}: {cause}." if cause else f"{ending}."
     if experiment.is_baseline:
@@ -364,9 +365,9 @@ def _baseline(experiment: Experiment, metric: Metric) -> tuple[str, ...]:
 
 
 def _level(value: float, difference: float | None) -> str:
-    """A score with as many decimals as it takes to see the difference."""
+    """A score with as many decimals as three digits of the difference need."""
     if difference and abs(difference) > 1e-9 and abs(value) < 1e9:
-        return f"{value:.{max(0, 1 - math.floor(math.log10(abs(difference))))}f}"
+        return f"{value:.{max(0, 2 - math.floor(math.log10(abs(difference))))}f}"
     return f"{value:.10g}" if difference else f"{value:.6g}"
 
 
