@@ -133,8 +133,8 @@ def _sentence(found: Audit, keeps: int) -> str:
     if found.is_alarm:
         return f"{both}; luck explains a difference of {found.limit:.2g} at most"
     if found.difference <= found.limit:
-        return f"{both}; that agrees as far as luck lets it (a difference up to {found.limit:.2g} is luck)"
-    return f"{both}; a little less than on validation data, as other data may show"
+        return f"{both}; a difference of up to {found.limit:.2g} may be luck"
+    return f"{both}; that is a little less, as other data may show"
 
 
 def _alarm(found: Audit, keeps: int, rotations_left: int) -> str:

@@ -75,6 +75,9 @@ def run(
 def _say_goodbye(screen: Screen, session: Session, reason: str, report: Path, summary: Summary) -> None:
     screen.say(f"campaign {session.campaign.name} ended: {reason}")
     screen.say(summary.headline)
+    for remark in summary.remarks:
+        if remark.startswith("ALARM"):
+            screen.say(remark)
     if summary.kept:
         screen.say(f"take it: git merge autoresearch/{session.campaign.name}")
     screen.say(f"report: {report}")
