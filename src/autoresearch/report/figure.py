@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -31,19 +30,17 @@ from autoresearch.domain.experiment import Experiment, order_of_verdicts
 from autoresearch.domain.metric import Direction, Metric
 from autoresearch.domain.verdict import Verdict
 from autoresearch.report.calibration import Calibration
+from autoresearch.report.drawing import BLUE, DPI, GREEN, GREY, INK, ORANGE, shorten, write
 from autoresearch.report.kept import KeptChange
 from autoresearch.report.summary import TIME_PARTS, Summary, summarise
 
-# Okabe and Ito's palette: told apart with any colour vision, and in grey by lightness.
-_GREEN, _ORANGE, _BLUE, _GREY, _INK = "#009E73", "#D55E00", "#0072B2", "#9AA0A6", "#24292F"
 _TIME_COLOURS = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#DDDDDD")
 _PURPLE = "#8E4585"
 _BESIDE = 0.006
 """How far right of its dot a belief is drawn, as a share of the picture's width."""
 _SURE = 1.96
 """Standard deviations on either side of a belief that hold 95 % of it."""
-_DPI = 150
-_INCHES = (1600 / _DPI, 900 / _DPI)
+_INCHES = (1600 / DPI, 900 / DPI)
 _MAX_CLIPPED = 6
 _MAX_LABELS = 45  # more could not be read
 _LABEL_LENGTHS = (34, 22)
@@ -53,9 +50,6 @@ _LEGEND = ("kept", "best", "believed", "discarded", "off", "failed", "incumbent"
 _OFFSETS = (5, 12, 20, 30, 42, 56, 72, 90, 110, 132)  # points between a dot and its label
 _SLANTS = (0.0, -0.6, 0.6, -1.4, 1.4)  # sideways steps per step away
 _FAR = 1e100  # beyond this, differences of values overflow; such attempts are shown as off the scale
-_FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei",
-                   "Malgun Gothic", "WenQuanYi Zen Hei", "Arial Unicode MS", "Segoe UI Symbol")  # fmt: skip
-
 Floats = NDArray[np.float64]
 
 
@@ -94,7 +88,7 @@ def draw_progress(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as an empty box; nobody can help it
         partial = path.with_name(f".{path.name}.part")
-        progress.figure.savefig(partial, dpi=_DPI, format="png")
+        progress.figure.savefig(partial, dpi=DPI, format="png")
     partial.replace(path)
     return path
 
@@ -104,7 +98,7 @@ def progress_figure(
 ) -> Progress:
     """Draw what `draw_progress` saves."""
     summary = summary or summarise(experiments, metric)
-    figure = Figure(figsize=_INCHES, dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=_INCHES, dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
@@ -112,7 +106,7 @@ def progress_figure(
         attempts = _Attempts(experiments, metric, summary.alike[1] if summary.alike else None, summary.kept)
         if not attempts.can_be_drawn:
             message = "no experiment has been measured yet" if not attempts.num_failed else "no run has a score yet"
-            _write(figure, 0.5, 0.5, message, size=16, ha="center", color=_GREY)
+            write(figure, 0.5, 0.5, message, size=16, ha="center", color=GREY)
             return Progress(figure, [], 0)
         has_time = bool(summary.slots)
         axes = figure.add_axes((0.065, 0.19 if has_time else 0.09, 0.92, 0.67 if has_time else 0.77))
@@ -129,14 +123,14 @@ def _draw_title(figure: Figure, title: str, summary: Summary) -> None:
         title, weight = summary.confirmed, "bold"
     else:
         title, weight = f"{title}{' (not confirmed)' if summary.kept else ''}", "normal"
-    text = _write(figure, 0.065, 0.955, _shorten(title, 160), size=13, weight=weight, va="center")
+    text = write(figure, 0.065, 0.955, shorten(title, 160), size=13, weight=weight, va="center")
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     room = 0.925 * figure.bbox.width
     for size in (12, 11, 10, 9):
         if text.get_window_extent(renderer).width > room:
             text.set_fontsize(size)
     while text.get_window_extent(renderer).width > room:
-        text.set_text(_shorten(text.get_text(), int(0.9 * len(text.get_text()))))
+        text.set_text(shorten(text.get_text(), int(0.9 * len(text.get_text()))))
 
 
 class _Attempts:
@@ -252,14 +246,14 @@ def _draw_legend(axes: Axes, num_dropped: int) -> None:
     chosen, texts = [handles[i] for i in order], [names[i] for i in order]
     axes.legend(chosen, texts, loc="lower left", bbox_to_anchor=(-0.008, 1.005), ncols=len(names), frameon=False,
                 fontsize=8.5, handletextpad=0.3, columnspacing=1.3, borderpad=0.2, handlelength=1.5,
-                labelcolor=_INK)  # fmt: skip
+                labelcolor=INK)  # fmt: skip
 
 
 def _style(axes: Axes, metric: Metric) -> None:
     better = "lower" if metric.direction is Direction.MIN else "higher"
-    axes.set_ylabel(f"{_shorten(metric.name, 40)}  ({better} is better)", parse_math=False, fontsize=10, color=_INK)
-    axes.set_xlabel("experiment, in the order of verdicts", fontsize=10, color=_INK)
-    axes.tick_params(labelsize=9, colors=_INK, length=3)
+    axes.set_ylabel(f"{shorten(metric.name, 40)}  ({better} is better)", parse_math=False, fontsize=10, color=INK)
+    axes.set_xlabel("experiment, in the order of verdicts", fontsize=10, color=INK)
+    axes.tick_params(labelsize=9, colors=INK, length=3)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     low, high = axes.get_ylim()
     # Neither offset nor power of ten in a corner: the ticks say in full what they mean.
@@ -289,7 +283,7 @@ def _draw_noise(axes: Axes, summary: Summary) -> None:
     if summary.noise and summary.incumbent and abs(summary.incumbent.score) < _FAR:
         centre, label = summary.incumbent.score, f"incumbent ± noise ({summary.noise:.2g})"
         low, high = centre - summary.noise, centre + summary.noise
-        axes.axhspan(low, high, color=_BLUE, alpha=0.13, linewidth=0, label=label)
+        axes.axhspan(low, high, color=BLUE, alpha=0.13, linewidth=0, label=label)
 
 
 def _draw_discarded(axes: Axes, attempts: _Attempts, worst: float, edge: float) -> Floats:
@@ -301,7 +295,7 @@ def _draw_discarded(axes: Axes, attempts: _Attempts, worst: float, edge: float) 
     many = max(1.0, len(points) / 400)
     if len(inside):
         size, alpha = max(4.0, 20 / many**0.5), max(0.3, 0.8 / many**0.3)
-        axes.scatter(inside[:, 0], inside[:, 1], s=size, alpha=alpha, color=_GREY, linewidths=0, zorder=2,
+        axes.scatter(inside[:, 0], inside[:, 1], s=size, alpha=alpha, color=GREY, linewidths=0, zorder=2,
                      label=f"discarded ({len(points)})")  # fmt: skip
     extreme = max(outside[:, 1], key=lambda v: abs(v - worst), default=0.0)
     note = f"off the scale ({len(outside)}, {'up' if extreme > high else 'down'} to {extreme:.4g})"
@@ -317,7 +311,7 @@ def _draw_failed(axes: Axes, attempts: _Attempts) -> None:
     if attempts.failed:
         level = 0.985 if attempts.metric.direction is Direction.MIN else 0.015
         axes.scatter(attempts.failed, [level] * len(attempts.failed), transform=axes.get_xaxis_transform(), s=22,
-                     marker="x", color=_ORANGE, linewidths=1.1, zorder=3,
+                     marker="x", color=ORANGE, linewidths=1.1, zorder=3,
                      label=f"failed ({attempts.num_failed})")  # fmt: skip
 
 
@@ -325,14 +319,14 @@ def _draw_kept(axes: Axes, attempts: _Attempts) -> None:
     if not attempts.kept:
         return
     line = attempts.best_line(axes.get_ylim())
-    axes.plot(line[:, 0], line[:, 1], color=_GREEN, linewidth=1.6, zorder=3, label="best so far")
+    axes.plot(line[:, 0], line[:, 1], color=GREEN, linewidth=1.6, zorder=3, label="best so far")
     low, high = axes.get_ylim()
     marks = attempts.marks((low, high))
     is_off = np.array([not low <= v <= high for _, v in attempts.kept])
     size = max(8.0, min(46.0, 46 * (60 / len(marks)) ** 0.5))
     kinds = ((~is_off, "o", f"kept ({len(marks)})"), (is_off, "^" if attempts.sign < 0 else "v", None))
     for chosen, marker, label in kinds:
-        axes.scatter(marks[chosen, 0], marks[chosen, 1], s=size, marker=marker, color=_GREEN, edgecolors="white",
+        axes.scatter(marks[chosen, 0], marks[chosen, 1], s=size, marker=marker, color=GREEN, edgecolors="white",
                      linewidths=0.8 if size > 20 else 0.2, zorder=4, clip_on=False, label=label)  # fmt: skip
 
 
@@ -483,16 +477,16 @@ class _Page:
     def draw(self, place: _Place) -> Text:
         """Draw the label and the thin line to its dot."""
         x, y = map(float, place.at)
-        label = _write(self.figure, x, y, place.text, size=_LABEL_SIZE, transform=None, zorder=6)
+        label = write(self.figure, x, y, place.text, size=_LABEL_SIZE, transform=None, zorder=6)
         label.set(rotation=place.style.degrees, rotation_mode="anchor", ha=place.style.ha, va=place.style.va)
         label.set_path_effects([withStroke(linewidth=2.2, foreground="white", alpha=0.85)])
         ends = self.axes.transData.inverted().transform(place.leader)
-        self.axes.plot(ends[:, 0], ends[:, 1], color=_GREEN, linewidth=0.7, alpha=0.8, zorder=2.5, clip_on=False)
+        self.axes.plot(ends[:, 0], ends[:, 1], color=GREEN, linewidth=0.7, alpha=0.8, zorder=2.5, clip_on=False)
         return label
 
     def _size(self, text: str) -> tuple[float, float]:
         if text not in self.sizes:
-            label = _write(self.figure, 0, 0, text, size=_LABEL_SIZE, transform=None)
+            label = write(self.figure, 0, 0, text, size=_LABEL_SIZE, transform=None)
             extent = label.get_window_extent(self.renderer)
             label.remove()
             self.sizes[text] = float(extent.width), float(extent.height)
@@ -533,7 +527,7 @@ class _Page:
     def _place(self, text: str, style: _Style, anchor: Floats, shift: Floats) -> _Place:
         width, height = self._size(text)
         turned = _turned(style.degrees)
-        at = anchor + shift * _DPI / 72
+        at = anchor + shift * DPI / 72
         x, y = turned @ at
         left = x - width if style.ha == "right" else x
         bottom = y - {"top": 1.0, "center": 0.5, "bottom": 0.0}[style.va] * height
@@ -630,25 +624,25 @@ def draw_calibration(calibrations: Sequence[Calibration], metric: Metric, path: 
     Raises:
         OSError: The file cannot be written.
     """
-    figure = Figure(figsize=(900 / _DPI, 700 / _DPI), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(900 / DPI, 700 / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.16, 0.13, 0.8, 0.72))
     reach = _reach([value for one in calibrations for value in (*one.predicted, *one.found)])
-    axes.plot([-reach, reach], [-reach, reach], color=_GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+    axes.plot([-reach, reach], [-reach, reach], color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
     axes.axhline(0, color="#C4C9CE", linewidth=1, zorder=1)
     axes.axvline(0, color="#C4C9CE", linewidth=1, zorder=1)
-    colours = (_BLUE, _ORANGE, _GREEN, _PURPLE, "#E69F00")
+    colours = (BLUE, ORANGE, GREEN, _PURPLE, "#E69F00")
     clipped = 0
     for one, colour in zip(calibrations, colours, strict=False):
         dots = np.clip(np.array([one.predicted, one.found]), -reach, reach)
         clipped += int((np.abs([one.predicted, one.found]) > reach).any(axis=0).sum())
         axes.scatter(dots[0], dots[1], s=22, color=colour, alpha=0.75, linewidths=0, zorder=3, clip_on=False,
-                     label=f"{_shorten(one.researcher, 24)} ({one.count})")  # fmt: skip
+                     label=f"{shorten(one.researcher, 24)} ({one.count})")  # fmt: skip
     worst = min((value for one in calibrations for value in one.predicted), default=0.0)
     axes.set(xlim=(-reach if worst < -0.1 * reach else -0.15 * reach, reach), ylim=(-reach, reach))
-    axes.set_xlabel(f"predicted gain of {_shorten(metric.name, 30)}", parse_math=False, fontsize=10, color=_INK)
-    axes.set_ylabel("gain found", fontsize=10, color=_INK)
-    axes.tick_params(labelsize=9, colors=_INK, length=3)
+    axes.set_xlabel(f"predicted gain of {shorten(metric.name, 30)}", parse_math=False, fontsize=10, color=INK)
+    axes.set_ylabel("gain found", fontsize=10, color=INK)
+    axes.tick_params(labelsize=9, colors=INK, length=3)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g}" if value else "0"))
@@ -657,15 +651,15 @@ def draw_calibration(calibrations: Sequence[Calibration], metric: Metric, path: 
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_color("#C4C9CE")
     beyond = f"; {clipped} beyond the edge" if clipped else ""
-    _write(figure, 0.16, 0.945, f"A dot on the dashed line came out as predicted{beyond}", size=11, va="center")
+    write(figure, 0.16, 0.945, f"A dot on the dashed line came out as predicted{beyond}", size=11, va="center")
     legend = axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, fontsize=8.5,
-                         handletextpad=0.2, columnspacing=1.2, borderpad=0.2, labelcolor=_INK)  # fmt: skip
+                         handletextpad=0.2, columnspacing=1.2, borderpad=0.2, labelcolor=INK)  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         partial = path.with_name(f".{path.name}.part")
-        figure.savefig(partial, dpi=_DPI, format="png")
+        figure.savefig(partial, dpi=DPI, format="png")
     partial.replace(path)
     return path
 
@@ -694,21 +688,9 @@ def _draw_time(axes: Axes, summary: Summary) -> None:
     axes.set_ylim(-0.5, 0.5)
     axes.set_axis_off()
     slots = f"{len(summary.slots)} slots" if len(summary.slots) > 1 else "one slot"
-    axes.text(1, -1.1, f"{total / 3600:.3g} h on {slots}", ha="right", va="top", fontsize=8.5, color=_INK)
+    axes.text(1, -1.1, f"{total / 3600:.3g} h on {slots}", ha="right", va="top", fontsize=8.5, color=INK)
     axes.legend(loc="upper left", bbox_to_anchor=(-0.008, -0.1), ncols=len(TIME_PARTS), frameon=False, fontsize=8.5,
-                handlelength=1.0, handletextpad=0.4, columnspacing=1.6, borderpad=0.2, labelcolor=_INK)  # fmt: skip
-
-
-def _write(figure: Figure, x: float, y: float, text: str, *, size: float, **style: Any) -> Text:
-    """Text of unknown origin: a dollar sign in it is no mathematics, and its script may need another font."""
-    style = {"color": _INK, **style}
-    return figure.text(x, y, text, fontsize=size, parse_math=False, fontfamily=_fonts(), **style)
-
-
-@cache
-def _fonts() -> list[str]:
-    known = set(font_manager.get_font_names())
-    return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in known)]
+                handlelength=1.0, handletextpad=0.4, columnspacing=1.6, borderpad=0.2, labelcolor=INK)  # fmt: skip
 
 
 def _short_forms(text: str) -> tuple[str, ...]:
@@ -716,9 +698,4 @@ def _short_forms(text: str) -> tuple[str, ...]:
     clause = re.split(r" [—–(-]|[;:,.] | because | since | so that ", text.strip(), maxsplit=1)[0]
     forms = [text] if len(text) <= _LABEL_LENGTHS[0] or len(clause) < 8 else []
     forms += [clause] if len(clause) >= 8 else []
-    return tuple(dict.fromkeys(_shorten(form, length) for length in _LABEL_LENGTHS for form in forms))
-
-
-def _shorten(text: str, length: int) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= length else text[: length - 1].rstrip(" ,;:(-") + "…"
+    return tuple(dict.fromkeys(shorten(form, length) for length in _LABEL_LENGTHS for form in forms))
