@@ -159,8 +159,8 @@ def test_only_a_confirmed_gain_is_set_in_large_type(night):
     pairs = [Pair(seed, 1.0 + seed / 1000, 0.9 + seed / 2000) for seed in range(5)]
     text = render(night, summarise(night, METRIC, confirmation=confirm(pairs, METRIC)), CONTEXT)
     large = [line for line in text.splitlines() if line.startswith("# ")]
-    assert large[1] == r"# val\_bpb 0.1 better \(95 % sure: \+0.1 to \+0.1\), confirmed on 5 pairs of fresh runs"
-    assert "not confirmed" not in text
+    assert len(large) == 2 and large[1].startswith(r"# val\_bpb 0.1 better \(95 % sure: \+0.1 to \+0.1")
+    assert "confirmed on 5 pairs of fresh runs" in large[1] and "not confirmed" not in text
 
 
 def test_phases_say_where_the_gain_came_from(real_log):
