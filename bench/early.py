@@ -14,9 +14,10 @@ Simulated curves: training loss of a small GPT under a rate that decays to zero,
 where `rest(f)` is 1 until the warm-down starts and falls to 0 at the end. Runs differ in their effect, in the start of
 their warm-down (0.2 to 0.9: late ones look bad at two thirds and are not), and in a bend, worse half-way and gone
 at the end, which real curves have; runs of one program correlate with their own end by about 0.3 at a third of the
-budget and 0.7 at two thirds, as in measured logs. Four kinds of campaign: `ordinary` (few disasters), `wild` (a tenth
-are disasters), `schedules` (every candidate changes its schedule), `shifted` (a tenth report a loss with another term
-added, which is worth nothing: the worst that an honest program can do to a rule that compares losses).
+budget and 0.7 at two thirds, as in measured logs. Kinds of campaign: `ordinary` (few disasters), `wild` (a tenth are
+disasters), `schedules` (every candidate changes its schedule), `late` (a tenth lets its rate fall later than anybody
+before, and gains by it), `shifted` (a tenth report a loss with another term added, which is worth nothing: the worst
+that an honest program can do to a rule that compares losses).
 
 With `--replay LAB` also the finished runs of a lab on this machine: every campaign with curves in its `.autoresearch`.
 
@@ -200,7 +201,20 @@ def shifted(source: random.Random) -> Shape:
     return Shape(plain.effect, plain.warm_down, plain.bend, shift, plain.steps)
 
 
-KINDS: dict[str, Draw] = {"ordinary": ordinary, "wild": wild, "schedules": schedules, "shifted": shifted}
+def late(source: random.Random) -> Shape:
+    """All alike, but one in ten lets its rate fall much later than anybody before, and gains by it."""
+    if source.random() < 1 / 10:
+        return Shape(effect=source.gauss(-0.005, 0.003), warm_down=source.uniform(0.75, 0.9))
+    return Shape(effect=source.gauss(0.004, 0.006), bend=abs(source.gauss(0, 0.01)))
+
+
+KINDS: dict[str, Draw] = {
+    "ordinary": ordinary,
+    "wild": wild,
+    "schedules": schedules,
+    "late": late,
+    "shifted": shifted,
+}
 
 
 def _campaign(source: random.Random, draw: Draw, num_runs: int) -> Iterator[Run]:

@@ -42,5 +42,5 @@ def test_a_hopeless_candidate_is_discarded_with_what_was_seen(lab):
     lab.run("--experiments", 14)
     last = lab.log()[14]
     assert (last["verdict"], last["score"]) == ("discard", None)
-    assert last["reason"].startswith("stopped early: It stood at ") and "not measured" in last["reason"]
+    assert last["reason"].startswith("stopped early: It reported ") and "not measured" in last["reason"]
     assert lab.outcome_of(14)[0] == "stopped_early"

@@ -228,9 +228,9 @@ def _lag(progress: Progress, metric: Metric, known: Reference) -> str | None:
         return None
     ends = sorted(-way * bound for bound in (worst, min(each.value for each in good)))
     return (
-        f"It stood at {-way * own:.4g} where the better half of {len(standings)} finished runs were between "
-        f"{ends[0]:.4g} and {ends[1]:.4g}; from that, {metric.name} would have become about {forecast.metric:.4g}, "
-        f"and the incumbent has {known.incumbent:.4g}"
+        f"It reported {-way * own:.4g} where the better half of {len(standings)} finished runs had reported "
+        f"{ends[0]:.4g} to {ends[1]:.4g}; from that, {metric.name} would have become about {forecast.metric:.4g}, and "
+        f"the incumbent has {known.incumbent:.4g}"
     )
 
 
