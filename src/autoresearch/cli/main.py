@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import campaign, doctor, inspect, lab
+from autoresearch.cli import campaign, doctor, inspect, lab, measure
 from autoresearch.errors import AutoResearchError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
 lab.register(app)
 campaign.register(app)
 inspect.register(app)
+measure.register(app)
 doctor.register(app)
 
 

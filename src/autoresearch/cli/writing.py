@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from pathlib import Path
 
+from autoresearch.campaign.sealed import ALARM, AUDITED
 from autoresearch.campaign.session import Home
+from autoresearch.domain.experiment import order_of_verdicts
+from autoresearch.domain.run import Split
+from autoresearch.domain.verdict import Verdict
 from autoresearch.host.clock import SystemClock
-from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.judge.confirm import Confirmation
+from autoresearch.ledger.ledger import Campaign, Event, Ledger
 from autoresearch.report.markdown import Context, write_report
 from autoresearch.report.summary import Summary, summarise
+
+CONFIRMED = "confirmed"
+"""The event that holds what a confirmation found."""
 
 
 def sessions_of(ledger: Ledger, campaign: str) -> list[tuple[float, float]]:
@@ -17,10 +28,10 @@ def sessions_of(ledger: Ledger, campaign: str) -> list[tuple[float, float]]:
     began: float | None = None
     last = 0.0
     for event in ledger.events(campaign):
-        if event.what == "session began":
+        if event.what in ("session began", "measurement began"):  # what is measured beside verdicts is no campaign time
             if began is not None:
                 spans.append((began, last))
-            began = event.at
+            began = event.at if event.what == "session began" else None
         last = event.at
         if event.what == "session ended" and began is not None:
             spans.append((began, last))
@@ -28,9 +39,46 @@ def sessions_of(ledger: Ledger, campaign: str) -> list[tuple[float, float]]:
     return [*spans, (began, last)] if began is not None else spans
 
 
+def confirmation_of(events: Iterable[Event], commit: str | None, split: Split | None = None) -> Confirmation | None:
+    """What `autoresearch confirm` last said of a commit, None when it was never asked.
+
+    Without a split, numbers on sealed data come before newer ones on the validation data.
+    """
+    found: dict[str, Confirmation] = {}
+    names = {field.name for field in fields(Confirmation)}
+    for event in events:
+        if event.what == CONFIRMED:
+            record = json.loads(event.detail)
+            if record["commit"] == commit:
+                known = {name: value for name, value in record.items() if name in names}
+                found[record["split"]] = Confirmation(**known)
+    if split is not None:
+        return found.get(split)
+    return found.get(Split.TEST, found.get(Split.VAL))
+
+
 def summarise_campaign(ledger: Ledger, campaign: Campaign) -> Summary:
     """The campaign's summary, pauses between sessions left out."""
-    return summarise(ledger.experiments(campaign.name), campaign.metric, sessions=sessions_of(ledger, campaign.name))
+    experiments = ledger.experiments(campaign.name)
+    kept = [e for e in experiments if e.verdict is Verdict.KEEP and e.score is not None]
+    best = max(kept, key=order_of_verdicts, default=None)
+    events = ledger.events(campaign.name)
+    summary = summarise(
+        experiments,
+        campaign.metric,
+        sessions=sessions_of(ledger, campaign.name),
+        confirmation=confirmation_of(events, best.commit) if best else None,
+    )
+    return replace(summary, remarks=(*audit_remarks(events), *summary.remarks))
+
+
+def audit_remarks(events: Iterable[Event]) -> list[str]:
+    """What audits on sealed data say of a campaign: the alarm if it rang, and the newest audit."""
+    told = {event.what: event.detail for event in events if event.what in (AUDITED, ALARM)}
+    return [
+        *([f"ALARM: {told[ALARM]}."] if ALARM in told else []),
+        *([f"Checked on data that decide nothing: {told[AUDITED]}."] if AUDITED in told else []),
+    ]
 
 
 def write_campaign_report(home: Home, campaign: Campaign, directory: Path | None = None) -> tuple[Path, Summary]:
@@ -39,7 +87,7 @@ def write_campaign_report(home: Home, campaign: Campaign, directory: Path | None
     try:
         experiments = ledger.experiments(campaign.name)
         sessions = sessions_of(ledger, campaign.name)
-        summary = summarise(experiments, campaign.metric, sessions=sessions)
+        summary = summarise_campaign(ledger, campaign)
     finally:
         ledger.close()
     results = [run.result for experiment in experiments for run in experiment.runs if run.result]
