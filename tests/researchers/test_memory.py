@@ -52,7 +52,7 @@ def test_the_same_program_is_known_as_tried(settled: MakeExperiment) -> None:
     assert memory.is_tried("c0", {**START, "DEPTH": 9}) and not memory.is_tried("other", {**START, "DEPTH": 9})
 
 
-@pytest.mark.parametrize("outcome", [Outcome.OUT_OF_MEMORY, Outcome.TIMED_OUT, Outcome.DIVERGED])
+@pytest.mark.parametrize("outcome", [Outcome.OUT_OF_MEMORY, Outcome.TIMED_OUT, Outcome.DIVERGED, Outcome.STOPPED_EARLY])
 def test_too_much_bounds_its_constant(settled: MakeExperiment, outcome: Outcome) -> None:
     """What fails at 16 fails at 32, and what fails least is the bound; the other way stays open."""
     memory = Memory()
