@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.proposal import Kind
 from autoresearch.domain.run import Outcome, Purpose
 from autoresearch.judge.confirm import Pair, confirm
 from autoresearch.report.markdown import Context, escape, render, write_report
@@ -194,3 +195,14 @@ def test_measurements_and_early_stops_are_counted_apart(night):
         and r"| runs for verdicts | 1 crashed, 6 finished, 1 stopped\_early |" in text
     )
     assert "1 run that could hardly win any more ended early and saved" in text
+
+
+def test_what_parts_are_worth_is_told_when_something_was_taken_away(tmp_path, night):
+    """A line for each part and a picture; without ablations neither."""
+    assert "What each part is worth" not in report(night)
+    removal = build(5, "discard", 0.99, 0.99, parent="c4")
+    removal = replace(removal, proposal=replace(removal.proposal, kind=Kind.ABLATION, of=1))
+    path = write_report(tmp_path, [*night, removal], METRIC, CONTEXT)
+    text = path.read_text(encoding="utf-8")
+    assert "| \\#1 change 1 |" in section(text, "What each part is worth")
+    assert (tmp_path / "contributions.png").stat().st_size > 0

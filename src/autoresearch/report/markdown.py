@@ -19,7 +19,10 @@ from pathlib import Path
 
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.proposal import Kind
 from autoresearch.ledger.results_tsv import is_imported
+from autoresearch.report.contribution import FIGURE as CONTRIBUTIONS
+from autoresearch.report.contribution import ContributionMap, contribution_map, cost_text, draw_contributions, runs_text
 from autoresearch.report.phases import main_phase
 from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, summarise
 from autoresearch.report.words import amount, signed
@@ -77,7 +80,8 @@ def write_report(
         OSError: The directory cannot be written.
     """
     # Here and not above: matplotlib costs a third of a second, at the start of commands that draw nothing.
-    from autoresearch.report.figure import draw_calibration, draw_progress  # noqa: PLC0415
+    from autoresearch.report.calibration_figure import draw_calibration  # noqa: PLC0415
+    from autoresearch.report.figure import draw_progress  # noqa: PLC0415
 
     summary = summary or summarise(experiments, metric)
     directory.mkdir(parents=True, exist_ok=True)
@@ -85,6 +89,9 @@ def write_report(
     draw_progress(experiments, metric, directory / "progress.png", title, summary=summary)
     if has_plot(summary):
         draw_calibration(summary.calibrations, metric, directory / "calibration.png")
+    parts = _parts(experiments, metric)
+    if parts is not None:
+        draw_contributions(parts, directory / CONTRIBUTIONS)
     path = directory / "report.md"
     handle, partial = tempfile.mkstemp(dir=directory, prefix=".report.")
     with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
@@ -102,6 +109,7 @@ def render(experiments: Sequence[Experiment], summary: Summary, context: Context
         ["![Every attempt, and the best so far](progress.png)"],
         _kept(summary),
         _phases(summary),
+        _contributions(experiments, summary),
         _graveyard(summary),
         _calibration(summary),
         _numbers(summary),
@@ -285,6 +293,33 @@ def _phases(summary: Summary) -> list[str]:
         "before it and the tail after it.",
         "",
         *_table(head, rows),
+    ]
+
+
+def _parts(experiments: Sequence[Experiment], metric: Metric) -> ContributionMap | None:
+    """What the parts of the incumbent are worth, None as long as nothing was taken away."""
+    if not any(e.proposal.kind is Kind.ABLATION for e in experiments):
+        return None
+    found = contribution_map(experiments, metric)
+    return found if found.is_measured else None
+
+
+def _contributions(experiments: Sequence[Experiment], summary: Summary) -> list[str]:
+    found = _parts(experiments, summary.metric)
+    if found is None:
+        return []
+    rows = [
+        (escape(part.name, 120), escape(cost_text(part)), runs_text(part), escape(part.verdict), escape(part.note, 120))
+        for part in found.rows
+    ]
+    return [
+        "## What each part is worth",
+        "",
+        f"{escape(found.headline)}. The cost is how much worse the program is without the part, ± its 95 % interval.",
+        "",
+        *_table(("part", "cost of taking it away", "runs without / with", "verdict", ""), rows),
+        "",
+        f"![What each part is worth]({CONTRIBUTIONS})",
     ]
 
 
