@@ -27,7 +27,7 @@ def test_a_new_campaign_starts_from_the_best_commit_on_the_next_set(make_lab: Ma
     first = lab.json("status")["campaign"]
     best = lab.git("rev-parse", f"autoresearch/{first}")
     done = lab.run("--rotate", "--experiments", 1)
-    assert "scored on validation set 2 of 2" in done.stdout and best[:8] in done.stdout
+    assert "is scored on validation set 2 of 2" in done.stdout and best[:8] in done.stdout
     baseline = lab.log()[0]
     assert baseline["commit"] == best and baseline["runs"][0]["result"]["metric"] >= 10
     assert lab.json("status")["campaign"] != first and lab.git("rev-parse", f"autoresearch/{first}") == best

@@ -138,7 +138,7 @@ def _sentence(found: Audit, keeps: int) -> str:
 
 
 def _alarm(found: Audit, keeps: int, rotations_left: int) -> str:
-    share = max(0.0, found.sealed_gain / found.val_gain) if found.val_gain > 0 else 0.0
+    on_sealed = f"only {found.sealed_gain:.4g} on sealed data" if found.sealed_gain > 0 else "not at all on sealed data"
     cure = (
         "go on with fresh validation data: `autoresearch run --rotate`"
         if rotations_left
@@ -146,7 +146,7 @@ def _alarm(found: Audit, keeps: int, rotations_left: int) -> str:
     )
     return (
         f"progress does not carry over to data that decided nothing. After {keeps} keeps the program is "
-        f"{found.val_gain:.4g} better on validation data and only {found.sealed_gain:.4g} on sealed data ({share:.0%} "
-        f"of it), where luck explains a difference of {found.limit:.2g} at most. The kept changes suit the validation "
-        f"data, not the task: believe the sealed gain, and {cure}"
+        f"{found.val_gain:.4g} better on validation data and {on_sealed}, where luck explains a difference of "
+        f"{found.limit:.2g} at most. The kept changes suit the validation data, not the task: believe the sealed gain, "
+        f"and {cure}"
     )

@@ -211,8 +211,10 @@ def _introduction(session: Session) -> list[str]:
     slots = ", ".join(slot.name for slot in session.slots)
     team = ", ".join(f"{s.label}{f' x{s.count}' if s.count > 1 else ''}" for s in plan.researcher)
     sets, rotation = plan.metric.rotations, plan.metric.rotation
-    base = session.campaign.base[:8]
-    fresh = f"scored on validation set {rotation + 1} of {sets}, from {base}: not comparable with other sets' scores"
+    fresh = (
+        f"it starts from commit {session.campaign.base[:8]} and is scored on validation set {rotation + 1} of {sets}: "
+        "its scores cannot be compared with those on other sets"
+    )
     return [
         f"campaign {session.campaign.name}: {way} {metric.name}, {plan.budget.seconds:g} s a run, "
         f"slots {slots}, researchers {team}, judge {session.campaign.policy}",
