@@ -104,7 +104,7 @@ def write_report(
 def render(experiments: Sequence[Experiment], summary: Summary, context: Context) -> str:
     """The report's text; pure."""
     sections = (
-        _head(summary, context),
+        _head(experiments, summary, context),
         [] if is_imported(experiments) else _result(summary, context),
         ["![Every attempt, and the best so far](progress.png)"],
         _kept(summary),
@@ -149,7 +149,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
-def _head(summary: Summary, context: Context) -> list[str]:
+def _head(experiments: Sequence[Experiment], summary: Summary, context: Context) -> list[str]:
     name = " / ".join(escape(part) for part in (context.lab, context.campaign) if part) or "campaign"
     lines = [f"# {name}", ""]
     if summary.confirmed:  # the only number in large type
@@ -162,11 +162,9 @@ def _head(summary: Summary, context: Context) -> list[str]:
     else:
         lines += [f"{escape(summary.headline, 600)}.", ""]
         if summary.kept:
-            lines += [
-                "This is not confirmed: it is the score that won, so it flatters. `autoresearch confirm` runs the "
-                "first and the last commit again, side by side, under fresh seeds.",
-                "",
-            ]
+            doubt = "This is not confirmed: it is the score that won, so it flatters."
+            cure = " `autoresearch confirm` runs the first and the last commit again, side by side, under fresh seeds."
+            lines += [doubt if is_imported(experiments) else doubt + cure, ""]
     lines += [_plain(sentence) for sentence in _gist(summary)]
     caveats = [*summary.remarks]
     if context.policy == "greedy":
