@@ -27,7 +27,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -167,16 +167,19 @@ class Study:
         write_text(path, head.removesuffix("\n}") + f',\n "runs": [\n{runs}\n ]\n}}\n')
 
     def table(self) -> tuple[list[str], list[int], np.ndarray]:
-        """Values by configuration and seed, of the seeds that every configuration has run.
+        """Values by configuration and seed: the largest full table that the runs hold.
 
         Returns:
             Names, seeds, and values of shape (configurations, seeds).
         """
         first = [run for run in self.runs if run.take == 0 and run.budget == "steps"]
         known = {(run.configuration, run.seed): run.value for run in first}
-        names = [c for c in self.steps if any(name == c for name, _ in known)]
         seeds = sorted({seed for _, seed in known})
-        whole = [seed for seed in seeds if all((name, seed) in known for name in names)]
+        tables = [
+            ([name for name in self.steps if all((name, seed) in known for seed in seeds[:count])], seeds[:count])
+            for count in range(len(seeds) + 1)
+        ]
+        names, whole = max(tables, key=lambda table: len(table[0]) * len(table[1]))
         return names, whole, np.array([[known[name, seed] for seed in whole] for name in names])
 
 
@@ -289,7 +292,7 @@ def evaluation_error(rows: Path, other: Path) -> float | None:
         return paired_row_error(*(Rows(each["row"], each["nats"], each["bytes"]) for each in (mine, theirs)))
 
 
-def requests(configurations: tuple[Configuration, ...], seeds: int, retakes: int) -> Iterator[Request]:
+def requests(configurations: Sequence[Configuration], seeds: int, retakes: int) -> Iterator[Request]:
     """All runs, seed by seed, so that a study cut short has whole seeds."""
     for seed in range(seeds):
         for configuration in configurations:
@@ -318,7 +321,8 @@ def measure(bench: Bench, configurations: tuple[Configuration, ...], options: ar
         raise UserError(f"{options.out} was measured with another setup ({different}); name another --out")
     programs = {c.name: bench.program(c) for c in configurations}
     done = {run.request for run in study.runs}
-    wanted = [r for r in requests(configurations, options.seeds, options.retakes) if r not in done]
+    now = [c for c in configurations if not options.only or c.name in {BASELINE.name, *options.only.split(",")}]
+    wanted = [r for r in requests(now, options.seeds, options.retakes) if r not in done]
     bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with bar, ThreadPoolExecutor(options.jobs) as pool:
         task = bar.add_task("measuring speeds", total=len(wanted) + len(configurations) - len(study.steps))
@@ -409,6 +413,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; the values do not depend on it")
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=VALUE",
                         help="another constant of the baseline; repeatable")  # fmt: skip
+    parser.add_argument("--only", default="", help="configurations to run now, by name and comma, beside the baseline")
     parser.add_argument("--analyse", action="store_true", help="only read what was measured")
     options = parser.parse_args()
     from variance import describe, summarise

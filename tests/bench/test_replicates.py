@@ -57,7 +57,7 @@ def toy(tmp_path, modules):
 
 def options(tmp_path, seeds=2):
     """What the command line would hold."""
-    return argparse.Namespace(out=tmp_path / "out.json", data="stdlib", seeds=seeds, retakes=2, jobs=2)
+    return argparse.Namespace(out=tmp_path / "out.json", data="stdlib", seeds=seeds, retakes=2, jobs=2, only="")
 
 
 def study_of(replicates, values):
@@ -127,6 +127,16 @@ def test_a_study_is_read_as_it_was_written(modules, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({"runs": [1]}))
     with pytest.raises(replicates.UserError, match="is not a file of replicates"):
         replicates.Study.read(tmp_path / "other.json")
+
+
+def test_a_study_cut_short_is_read_as_the_largest_full_table(modules):
+    """A configuration that stopped after two of eight seeds is left out rather than six seeds of all others."""
+    replicates, _ = modules
+    study = study_of(replicates, layout(1, 1, 5, 8))
+    study.runs = [run for run in study.runs if run.configuration != "change 4" or run.seed < 2]
+    names, seeds, values = study.table()
+    assert names == ["baseline", "change 1", "change 2", "change 3"]
+    assert values.shape == (4, len(seeds)) == (4, 8)
 
 
 @pytest.mark.parametrize(("shared", "own", "rho"), [(0.0, 1.0, 0.0), (1.0, 1.0, 0.5), (3.0, 1.0, 0.9)])
