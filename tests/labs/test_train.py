@@ -263,7 +263,8 @@ def test_a_run_reports_in_print_and_in_files(data_dir, tmp_path):
     assert 0 < printed["val_bpb"] < 8
     config = json.loads((out / "config.json").read_text())
     assert (config["MODEL_DIM"], config["seed"], config["budget_seconds"]) == (32, 7, 0.5)
-    assert sorted(f.name for f in out.iterdir()) == ["config.json", "eval_rows.npz", "evaluation.json", "metrics.json"]
+    written = ["config.json", "eval_rows.npz", "evaluation.json", "metrics.json", "progress.jsonl"]
+    assert sorted(f.name for f in out.iterdir()) == written
 
 
 def test_one_seed_one_result(train, prepare, data_dir, monkeypatch, tmp_path):
