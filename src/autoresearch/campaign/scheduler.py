@@ -21,7 +21,7 @@ from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.derive import Automatic, Wishes
 from autoresearch.campaign.recovery import recover
 from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change
-from autoresearch.campaign.sealed import Sealed
+from autoresearch.campaign.sealed import RowErrors, Sealed
 from autoresearch.campaign.tasks import Done, Tasks
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage
@@ -83,6 +83,7 @@ class Scheduler:
         limits: When to stop.
         export: Writes each decided experiment to results.tsv.
         observe: Told of everything worth a line on the screen.
+        row_error: Says how much a gain of one experiment over another hangs on the choice of validation rows.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Scheduler:
         limits: Limits,
         export: Export = lambda experiment: None,
         observe: Observe = lambda notice: None,
+        row_error: RowErrors = lambda baseline, incumbent: None,
     ) -> None:
         self.board = Board(ledger.experiments(plan.campaign))
         self.running: dict[str, RunTask] = {}
@@ -119,7 +121,8 @@ class Scheduler:
         self._is_devoted = False
         """Whether only what a person asked for gets a slot."""
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
-        self._sealed = Sealed(plan, self.board, ledger, observe)
+        self._row_error = row_error
+        self._sealed = Sealed(plan, self.board, ledger, observe, row_error)
         self.began_at = clock.now()
         """When this session began, in Unix seconds."""
         self._fruitless: defaultdict[str, list[str]] = defaultdict(list)
@@ -377,7 +380,8 @@ class Scheduler:
             in_flight=tuple(e for e in self.board.live.values() if not e.is_baseline and e.number != experiment.number),
             hardware=self._plan.hardware,
         )
-        return disclosed(brief)
+        best, baseline = self.board.best, self.board.get(0)
+        return disclosed(brief, None if best is None else self._row_error(baseline, best))
 
     def _take_proposal(self, number: int, proposal: Proposal | NoProposal) -> None:
         experiment = self.board.get(number)

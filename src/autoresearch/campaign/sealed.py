@@ -6,6 +6,7 @@ Nothing of it reaches a researcher: these runs are no evidence, and briefs hold 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain, count, islice
 
 from autoresearch.campaign.board import Board, Plan
@@ -18,6 +19,9 @@ from autoresearch.ledger.ledger import Ledger
 AUDITED, ALARM = "audit", "alarm"
 """Events: what an audit found, and that for the first time it found more than luck explains."""
 
+RowErrors = Callable[[Experiment, Experiment], float | None]
+"""The standard error of one experiment's gain over another by the choice of validation rows, if it is known."""
+
 
 class Sealed:
     """Audits the baseline, and the incumbent after every so many keeps.
@@ -25,11 +29,12 @@ class Sealed:
     **Not thread-safe**: the scheduler's thread owns it.
     """
 
-    def __init__(self, plan: Plan, board: Board, ledger: Ledger, observe: Observe) -> None:
+    def __init__(self, plan: Plan, board: Board, ledger: Ledger, observe: Observe, row_error: RowErrors) -> None:
         self._plan = plan
         self._board = board
         self._ledger = ledger
         self._observe = observe
+        self._row_error = row_error
         events = ledger.events(plan.campaign) if plan.audit_every else []
         self._told = {event.experiment for event in events if event.what == AUDITED}
         self._has_alarmed = any(event.what == ALARM for event in events)
@@ -65,6 +70,7 @@ class Sealed:
             spread_over(everything),
             tried=sum(e.score is not None for e in everything),
             place=place,
+            evaluation_error=self._row_error(baseline, experiment),
         )
         if found is None:
             return
