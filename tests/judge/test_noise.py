@@ -44,6 +44,12 @@ def test_repeats_of_a_seed_do_not_shrink_the_noise():
     assert spread_of(sample(1.0, 3.0, 1.0, 1.0, seeds=(5, 6, 5, 5))) == spread_of(sample(1.0, 3.0))
 
 
+def test_values_whose_squares_overflow():
+    """Neither 1e200 nor 1e-200 is too large or too small to have a noise."""
+    for scale in (1e200, 1e-200):
+        assert pooled_deviation([sample(1 * scale, 3 * scale)]) == pytest.approx(math.sqrt(2) * scale)
+
+
 def test_infinities_are_left_out():
     """A value that is no number spoils nothing."""
     assert spread_of(sample(1.0, math.inf, 3.0, math.nan)) == spread_of(sample(1.0, 3.0))

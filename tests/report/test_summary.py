@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.domain.metric import Direction, Metric
-from autoresearch.domain.verdict import Sample
-from autoresearch.report.summary import REFUSED, failure_of, pooled_noise, summarise
+from autoresearch.report.summary import REFUSED, failure_of, summarise
 from tests.report.nights import build
 
 METRIC = Metric("val_bpb")
@@ -40,13 +39,6 @@ def test_noise_comes_from_replicates_of_the_same_commit(night):
     assert summary.baseline_noise == pytest.approx(0.02) == summary.noise
     assert summary.gain_in_noise == pytest.approx(5.5)
     assert "5.5× the measured noise" in summary.headline
-
-
-def test_noise_is_pooled_by_degrees_of_freedom():
-    """One pair and one triple: (1·s₁² + 2·s₂²) / 3."""
-    pair, triple = Sample((1.0, 3.0)), Sample((0.0, 1.0, 2.0))
-    assert pooled_noise([pair, Sample((9.0,)), triple]) == pytest.approx(math.sqrt((1 * 2 + 2 * 1) / 3))
-    assert pooled_noise([Sample((1.0,))]) is None
 
 
 def test_a_gain_below_the_noise_is_called_luck(night):

@@ -10,6 +10,7 @@ from autoresearch.domain.experiment import Experiment, Stage, order_of_verdicts
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.run import RunRequest, seed_of
 from autoresearch.domain.verdict import Verdict
+from autoresearch.judge.noise import Spread, pool, spread_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Board:
         self._programs: dict[str, int] = {}
         """Content of each program that had a run → the first experiment that ran it."""
         self._tried: set[int] = set()
-        self._spread: dict[int, tuple[float, int]] = {}
+        self._spread: dict[int, Spread] = {}
         for experiment in sorted(experiments, key=order_of_verdicts):
             self.put(experiment)
 
@@ -123,9 +124,7 @@ class Board:
     @property
     def noise(self) -> float | None:
         """Pooled standard deviation of identical runs under different seeds; None below one repeated commit."""
-        spread = list(self._spread.values())  # at once: the live view reads this from another thread
-        freedom = sum(dof for _, dof in spread)
-        return None if not freedom else (sum(square for square, _ in spread) / freedom) ** 0.5
+        return pool(list(self._spread.values())).deviation  # at once: the live view reads it from another thread
 
     @property
     def tried(self) -> int:
@@ -160,10 +159,9 @@ class Board:
         self.history[position : position + 1] = [experiment]
 
     def _spread_of(self, experiment: Experiment) -> None:
-        sample = experiment.sample
-        if sample.count >= 2:
-            mean = sample.mean
-            self._spread[experiment.number] = (sum((v - mean) ** 2 for v in sample.values), sample.count - 1)
+        spread = spread_of(experiment.replicates)
+        if spread.freedom:
+            self._spread[experiment.number] = spread
 
 
 def _lean(experiment: Experiment) -> Experiment:

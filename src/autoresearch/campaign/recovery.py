@@ -19,7 +19,6 @@ from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.review import Review
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.proposal import Kind, Proposal
-from autoresearch.domain.run import Purpose
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import LabError
 from autoresearch.lab.protocol import Workspace
@@ -50,10 +49,11 @@ def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, revi
     for experiment in board.history:  # the judge may have asked for one more run of a kept commit
         if any(run.result is None for run in experiment.evidence_runs) and experiment not in left_over:
             remarks.append(_queue(experiment, board, review))
-        audits = [run for run in experiment.runs if run.request.purpose is Purpose.AUDIT and run.result is None]
-        board.resumed.extend((experiment.number, run.request, run.slot) for run in audits)
-        if audits:
-            remarks.append(f"#{experiment.number}: picking up {len(audits)} audit(s) that had no answer yet")
+        # Measurements too: they may still be executing, and a slot is for one run at a time.
+        beside = [run for run in experiment.runs if not run.request.purpose.is_evidence and run.result is None]
+        board.resumed.extend((experiment.number, run.request, run.slot) for run in beside)
+        if beside:
+            remarks.append(f"#{experiment.number}: picking up {len(beside)} measurement(s) that had no answer yet")
     for remark in remarks:
         ledger.note(plan.campaign, "recovered", remark)
     return remarks

@@ -21,11 +21,11 @@ from autoresearch.domain.run import Outcome, Purpose, Split
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import UserError
 from autoresearch.host.clock import SystemClock
+from autoresearch.judge.noise import pooled_deviation
 from autoresearch.lab.git import Git
 from autoresearch.lab.workspace import hide
 from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
-from autoresearch.report.summary import pooled_noise
 from autoresearch.report.words import explain, number_in, what
 
 
@@ -134,7 +134,7 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
 
     line(f"#{experiment.number}", what(experiment) or "(nothing was proposed)")
     line("verdict", experiment.verdict or experiment.stage)
-    noise = pooled_noise(e.sample for e in experiments)
+    noise = pooled_deviation(e.replicates for e in experiments)
     rival = _rival(experiment, experiments)
     for sentence in explain(experiment, chosen.metric, rival=rival, noise=noise, policy=chosen.policy):
         line("", sentence)

@@ -70,11 +70,17 @@ def spread_of(sample: Sample) -> Spread:
     Repeated seeds are left out but for the first: two runs under one seed share its luck, so they would say that luck
     is smaller than it is.
     """
+    distances = _distances(sample)
+    return Spread(math.fsum(distance * distance for distance in distances), max(0, len(distances) - 1))
+
+
+def _distances(sample: Sample) -> list[float]:
+    """Of each value from the mean of all; empty below two values."""
     values = first_of_each_seed(sample)
     if len(values) < 2:
-        return Spread()
+        return []
     mean = values[0] + math.fsum(value - values[0] for value in values) / len(values)
-    return Spread(math.fsum((value - mean) ** 2 for value in values), len(values) - 1)
+    return [value - mean for value in values]
 
 
 def first_of_each_seed(sample: Sample) -> list[float]:
@@ -96,8 +102,13 @@ def pool(spreads: Iterable[Spread]) -> Spread:
 
 
 def pooled_deviation(samples: Iterable[Sample]) -> float | None:
-    """Standard deviation of one run within commits; None when no commit ran under two seeds."""
-    return pool(spread_of(sample) for sample in samples).deviation
+    """Standard deviation of one run within commits; None when no commit ran under two seeds.
+
+    Not by way of squares, which overflow where a metric has reached 1e200.
+    """
+    apart = [distances for sample in samples if (distances := _distances(sample))]
+    freedom = sum(len(distances) - 1 for distances in apart)
+    return math.hypot(*(math.hypot(*distances) for distances in apart)) / math.sqrt(freedom) if freedom else None
 
 
 def estimate(spread: Spread, prior: Prior | None = None) -> Noise | None:

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from autoresearch.domain.experiment import Experiment, Run, order_of_verdicts
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.run import Outcome, first_line
-from autoresearch.domain.verdict import Sample, Verdict, like_with_like
+from autoresearch.domain.verdict import Verdict, like_with_like
 from autoresearch.judge.confirm import Confirmation
+from autoresearch.judge.noise import pooled_deviation
 from autoresearch.report.calibration import Calibration, calibrations
 from autoresearch.report.graveyard import Lesson, lessons
 from autoresearch.report.kept import KeptChange, gains, kept_changes, ratio, total
@@ -214,7 +215,7 @@ def summarise(
     decided = [e for e in ordered if e.verdict is not None and not e.is_baseline]
     base = next((e for e in ordered if e.is_baseline), None)
     baseline = base.score if base else None
-    noise = noise if noise is not None else pooled_noise(e.sample for e in ordered)
+    noise = noise if noise is not None else pooled_deviation(e.replicates for e in ordered)
     kept = kept_changes(ordered, metric, noise)
     incumbent = _incumbent(ordered, kept, metric)
     at_base = _baseline_change(base)
@@ -277,16 +278,6 @@ def summarise(
         attempts_per_keep=len(decided) / len(kept) if kept else None,
         researchers=_researcher_lines(ordered, kept),
     )
-
-
-def pooled_noise(samples: Iterable[Sample]) -> float | None:
-    """Standard deviation within commits, pooled over all that have two values or more; None when none has.
-
-    Weighted by degrees of freedom (n - 1), which assumes that every commit scatters alike.
-    """
-    repeated = [(sample.count - 1, sample.deviation) for sample in samples if sample.count >= 2]
-    parts = [math.sqrt(freedom) * deviation for freedom, deviation in repeated if deviation is not None]
-    return math.hypot(*parts) / math.sqrt(sum(freedom for freedom, _ in repeated)) if parts else None
 
 
 def failure_of(experiment: Experiment) -> tuple[str, str] | None:

@@ -243,7 +243,8 @@ def _repeats(scene: _Scene) -> Iterator[str]:
     """One commit, one seed, one number: a second one would count the same evidence twice."""
     for e in scene.experiments:
         finished = [r for r in e.runs if r.result and r.result.outcome is Outcome.FINISHED]
-        for (commit, seed), count in Counter((r.request.commit, r.request.seed) for r in finished).items():
+        evidence = [r for r in finished if r.request.purpose.is_evidence]  # measurements repeat seeds on purpose
+        for (commit, seed), count in Counter((r.request.commit, r.request.seed) for r in evidence).items():
             if count > 1:
                 yield f"#{e.number}: {commit[:12]} was measured {count} times under seed {seed}"
         for run in finished:
