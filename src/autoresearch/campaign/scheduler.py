@@ -311,7 +311,7 @@ class Scheduler:
         self._observe(Notice("ran", experiment, result.outcome))
         if request.purpose is Purpose.AUDIT:
             self._sealed.settle()
-        elif not self.stopping or not result.outcome.is_repeatable:
+        elif request.purpose.is_evidence and not (self.stopping and result.outcome.is_repeatable):
             self._review.consider(request.experiment)
         if incumbent is not None and self.board.incumbent != incumbent:
             self._fruitless.clear()  # on another parent, everything may be worth another try
