@@ -3,6 +3,7 @@
 import io
 import itertools
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from autoresearch.domain.metric import Direction, Metric
+from autoresearch.judge.confirm import Pair, confirm
+from autoresearch.report.calibration import Calibration
+from autoresearch.report.calibration_figure import draw_calibration
 from autoresearch.report.figure import draw_progress, progress_figure
 from autoresearch.report.summary import summarise
 from tests.report.nights import build
@@ -173,3 +177,30 @@ def test_ten_thousand_experiments_are_drawn():
         build(i, "keep" if i % 97 == 0 else "discard", 1 / (1 + i) + (i * 7919 % 101) / 5000) for i in range(10_000)
     ]
     assert_legible(progress_figure(steps, METRIC))
+
+
+def test_beliefs_stand_beside_the_dots_of_keeps(night):
+    """One diamond with its interval for each keep that the judge believed something of; none under other rules."""
+    evidence = {"believed": 0.93, "believed_sd": 0.01, "expected_gain": 0.06, "expected_gain_sd": 0.02}
+    judged = [night[0], replace(night[1], evidence=evidence), *night[2:]]
+    assert "believed (95 % sure)" in legend(progress_figure(judged, METRIC))
+    assert "believed (95 % sure)" not in legend(progress_figure(night, METRIC))
+
+
+def test_only_a_confirmed_gain_is_a_bold_title(night):
+    """Everything else says of itself that it is not confirmed."""
+    plain = progress_figure(night, METRIC).figure.texts[0]
+    assert plain.get_text().endswith("(not confirmed)") and plain.get_weight() == "normal"
+    found = confirm([Pair(seed, 1.0 + seed / 1000, 0.9 + seed / 2000) for seed in range(5)], METRIC)
+    summary = summarise(night, METRIC, confirmation=found)
+    title = progress_figure(night, METRIC, summary=summary).figure.texts[0]
+    assert title.get_text() == summary.confirmed and title.get_weight() == "bold"
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2), max_size=8))
+def test_any_predictions_can_be_drawn(tmp_path_factory, pairs):
+    """None at all, identical, tiny, huge or wild ones."""
+    one = Calibration("agent $x_{", tuple(p for p, _ in pairs), tuple(f for _, f in pairs))
+    path = draw_calibration([one], METRIC, tmp_path_factory.mktemp("predictions") / "calibration.png")
+    assert path.read_bytes().startswith(b"\x89PNG") and list(path.parent.iterdir()) == [path]
