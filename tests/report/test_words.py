@@ -93,7 +93,7 @@ def test_derived_experiments_name_their_origin():
         (Proposal("wider"), "wider"),
         (Proposal("wider", Kind.ABLATION, of=12), "removes #12: wider"),
         (Proposal("wider", Kind.RETEST, of=7), "tries #7 again: wider"),
-        (Proposal("the program without #12", Kind.ABLATION, of=12), "removes #12"),
+        (Proposal("the program without #12", Kind.ABLATION, of=12), "the program without #12"),
         (Proposal("no rotary", Kind.ABLATION), "no rotary"),
     ],
 )

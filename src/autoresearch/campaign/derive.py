@@ -15,7 +15,7 @@ from typing import Protocol
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.domain.constants import ConstantValue
 from autoresearch.domain.experiment import Experiment
-from autoresearch.domain.line import contributions
+from autoresearch.domain.line import EMPTY, SINCE, contributions
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import first_line
 from autoresearch.domain.verdict import Verdict
@@ -24,9 +24,6 @@ from autoresearch.lab.protocol import Apply, Derivation, Remove, Switch
 
 PRUNING, ABLATE, RETEST = "pruning", "ablate", "retest"
 """Who stands in the ledger as the researcher: the automatic pass, a person's wish, a second look."""
-
-
-_SINCE = " (since then: "
 
 
 @dataclass(frozen=True)
@@ -82,13 +79,17 @@ class Automatic:
 class Requested:
     """What a person asked for, one after another; what is there already is not made again."""
 
-    def __init__(self, choose: Callable[[Board], Sequence[Proposal]], researcher: str) -> None:
+    def __init__(
+        self, choose: Callable[[Board], Sequence[Proposal]], researcher: str, errand: str = "measures what was asked"
+    ) -> None:
         """Take up a request.
 
         Args:
             choose: Every experiment that is wanted of this board, made or not.
             researcher: Who stands in the ledger.
+            errand: What it is about, for the line on the screen that begins with the campaign's name.
         """
+        self.errand = errand
         self._choose = choose
         self._researcher = researcher
 
@@ -98,6 +99,11 @@ class Requested:
             return None
         proposal = next((one for one in self._choose(board) if made(one, board) is None), None)
         return Wish(self._researcher, proposal) if proposal else None
+
+    def left(self, board: Board) -> int:
+        """How many of the wanted experiments have no verdict yet; other threads may ask."""
+        found = [made(proposal, board) for proposal in self._choose(board)]
+        return sum(experiment is None or experiment.verdict is None for experiment in found)
 
 
 def next_removal(board: Board, every: int) -> Experiment | None:
@@ -112,16 +118,21 @@ def next_removal(board: Board, every: int) -> Experiment | None:
         return None
     due_at = board.place_of(keeps[passes * every - 1])
     done = {e.proposal.of for e in board.derived.values() if _is_removal(e) and _place_of_parent(e, board) >= due_at}
-    line = contributions(map(board.get, board.kept.values()))
-    left = [e for e in line if e.number not in done and board.place_of(e.number) <= due_at]
+    left = [e for e in standing(board) if e.number not in done and board.place_of(e.number) <= due_at]
     return min(left, key=lambda e: (_gain(e), e.number), default=None)
+
+
+def standing(board: Board) -> list[Experiment]:
+    """The kept changes that the incumbent consists of, oldest first."""
+    known = {number: board.get(number) for number in list(board.kept.values())}
+    return contributions({**known, **board.derived}.values())
 
 
 def made(proposal: Proposal, board: Board) -> Experiment | None:
     """The experiment that is, or will be, what a plan asks for, as far as it says something of the line of now."""
     runs = runs_wanted(proposal)
-    for e in reversed(board.derived.values()):
-        if is_alike(e.proposal, proposal) and (_is_current(e, board) or e.verdict is Verdict.KEEP):
+    for e in reversed(list(board.derived.values())):
+        if is_alike(e.proposal, proposal) and (e.verdict is Verdict.KEEP or _is_current(e, board)):
             is_under_way_or_over = e.number in board.live or e.sample.count >= runs or not e.sample.count
             if is_under_way_or_over:
                 return e
@@ -129,8 +140,13 @@ def made(proposal: Proposal, board: Board) -> Experiment | None:
 
 
 def _is_current(derived: Experiment, board: Board) -> bool:
-    """Whether it was measured on the line as it stands: nothing but removals was kept since."""
-    last = max((board.place_of(n) for n in board.kept.values() if _is_step(board.get(n))), default=0)
+    """Whether it speaks of the line as it stands: nothing but removals was kept since.
+
+    Where nothing was left to remove, a removal may have brought it back, and trying again costs no run.
+    """
+    if EMPTY in derived.evidence:
+        return _place_of_parent(derived, board) == len(board.kept) - 1
+    last = max((board.place_of(n) for n in list(board.kept.values()) if _is_step(board.get(n))), default=0)
     return _place_of_parent(derived, board) >= last
 
 
@@ -149,7 +165,7 @@ def switched_off(name: str, value: ConstantValue, runs: int = 1) -> Proposal:
 def again(discard: Experiment, moved: Sequence[str] = ()) -> Proposal:
     """The plan to try an earlier change on the incumbent of now."""
     more = f" and {len(moved) - 2} more" if len(moved) > 2 else ""
-    because = f"{_SINCE}{', '.join(moved[:2])}{more})" if moved else ""
+    because = f"{SINCE}{', '.join(moved[:2])}{more})" if moved else ""
     touches = discard.proposal.touches
     return Proposal(f"#{discard.number} again: {_idea(discard)}{because}", Kind.RETEST, touches, of=discard.number)
 
@@ -184,8 +200,7 @@ def map_wishes(
         chosen: Only these kept changes, and no component; everything when None.
         runs: Of each removal, at least.
     """
-    line = contributions(map(board.get, board.kept.values()))
-    removals = [without(keep, runs) for keep in line if chosen is None or keep.number in chosen]
+    removals = [without(keep, runs) for keep in standing(board) if chosen is None or keep.number in chosen]
     there = board.best.constants if board.best else {}
     on = {
         name: value
@@ -217,5 +232,5 @@ def _gain(keep: Experiment) -> float:
 def _idea(experiment: Experiment) -> str:
     line = first_line(experiment.proposal.hypothesis)
     if experiment.proposal.kind is Kind.RETEST:
-        line = line.split(_SINCE, maxsplit=1)[0]
+        line = line.split(SINCE, maxsplit=1)[0]
     return line or "(no description)"

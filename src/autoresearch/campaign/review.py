@@ -10,6 +10,7 @@ from enum import StrEnum
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.derive import derivation_of, runs_wanted
 from autoresearch.domain.experiment import Experiment, Stage
+from autoresearch.domain.line import EMPTY
 from autoresearch.domain.run import Outcome, first_line
 from autoresearch.domain.verdict import Action, Case, Verdict
 from autoresearch.judge.policy import Policy
@@ -128,7 +129,8 @@ class Review:
             experiment.number, derivation_of(plan, self._board.get), experiment.parent, plan.hypothesis
         )
         if isinstance(change, Refusal):
-            self.decide(replace(experiment, commit=change.commit), Verdict.DISCARD, change.reason)
+            evidence = {EMPTY: 1} if change.is_empty else {}
+            self.decide(replace(experiment, commit=change.commit), Verdict.DISCARD, change.reason, **evidence)
             return None
         derived = replace(with_change(experiment, change), stage=Stage.PROPOSED)
         return self._board.put(self._ledger.record(derived, "proposed", plan.hypothesis))
@@ -210,18 +212,11 @@ def next_step(experiment: Experiment, parent: Experiment | None, baseline_runs: 
         parent: The kept experiment that it was written against; None for the baseline.
         baseline_runs: How many runs the baseline gets.
     """
-    endings = _endings(experiment)
     if any(run.result is None for run in experiment.evidence_runs):
         return Step(Do.WAIT)
-    failure = experiment.failure
-    if failure and failure.outcome is Outcome.STOPPED_EARLY:
-        return Step(Do.END, reason=f"stopped early: {failure.detail}", verdict=Verdict.DISCARD)
-    if failure:
-        return Step(Do.END, reason=f"{failure.outcome}: {first_line(failure.detail)}")
-    missing = _missing_runs(experiment, endings, baseline_runs)
-    if missing and endings[-MOST_DISTURBED:] == [Outcome.DISTURBED] * MOST_DISTURBED:
-        cause = first_line(experiment.runs[-1].result.detail if experiment.runs[-1].result else "")
-        return Step(Do.END, reason=f"disturbed {MOST_DISTURBED} times in a row; the last time: {cause}")
+    missing = _missing_runs(experiment, baseline_runs)
+    if ended := _ended(experiment, missing):
+        return ended
     if missing:
         return Step(Do.RUN, missing)
     if parent is None:
@@ -230,11 +225,25 @@ def next_step(experiment: Experiment, parent: Experiment | None, baseline_runs: 
     return Step(Do.RUN_PARENT if wanted > 1 and parent.sample.count < wanted else Do.JUDGE)
 
 
-def _missing_runs(experiment: Experiment, endings: list[Outcome], baseline_runs: int) -> int:
+def _ended(experiment: Experiment, missing: int) -> Step | None:
+    """The end without a judge: a failure, or disturbed again and again."""
+    failure = experiment.failure
+    if failure and failure.outcome is Outcome.STOPPED_EARLY:
+        return Step(Do.END, reason=f"stopped early: {failure.detail}", verdict=Verdict.DISCARD)
+    if failure:
+        return Step(Do.END, reason=f"{failure.outcome}: {first_line(failure.detail)}")
+    if missing and _endings(experiment)[-MOST_DISTURBED:] == [Outcome.DISTURBED] * MOST_DISTURBED:
+        cause = first_line(experiment.runs[-1].result.detail if experiment.runs[-1].result else "")
+        return Step(Do.END, reason=f"disturbed {MOST_DISTURBED} times in a row; the last time: {cause}")
+    return None
+
+
+def _missing_runs(experiment: Experiment, baseline_runs: int) -> int:
     """Runs that were wanted and said nothing, or were not made yet: of most candidates the last one at most."""
     wanted = baseline_runs if experiment.is_baseline else runs_wanted(experiment.proposal)
     if wanted > 1 or experiment.is_baseline:
         return max(0, wanted - experiment.sample.count)
+    endings = _endings(experiment)
     return int(bool(endings) and endings[-1].is_repeatable)
 
 

@@ -18,7 +18,7 @@ from functools import partial
 from itertools import count
 
 from autoresearch.campaign.board import Board, Plan
-from autoresearch.campaign.derive import Automatic, Wishes
+from autoresearch.campaign.derive import Automatic, Requested, Wishes
 from autoresearch.campaign.recovery import recover
 from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change
 from autoresearch.campaign.sealed import RowErrors, Sealed
@@ -118,8 +118,8 @@ class Scheduler:
         self.limits = limits
         self._observe = observe
         self._wishes: Wishes = Automatic(plan)
-        self._is_devoted = False
-        """Whether only what a person asked for gets a slot."""
+        self.devotion: Requested | None = None
+        """What a person asked for when nothing else is to get a slot."""
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
         self._row_error = row_error
         self._sealed = Sealed(plan, self.board, ledger, observe, row_error)
@@ -161,9 +161,10 @@ class Scheduler:
             self._drain()
             raise
 
-    def devote(self, wishes: Wishes) -> None:
+    def devote(self, wishes: Requested) -> None:
         """Make only what a person asked for: nobody proposes, what was proposed before waits, no limit holds."""
-        self._wishes, self._is_devoted, self._researchers, self.limits = wishes, True, {}, Limits()
+        self._wishes = self.devotion = wishes
+        self._researchers, self.limits = {}, Limits()
 
     def finish(self, reason: str) -> None:
         """Begin nothing new, let what is under way end; callable from a signal handler."""
@@ -219,7 +220,7 @@ class Scheduler:
                 return board.get(number), request
         if board.asked:
             return board.get(board.asked.popleft()), None
-        if not self._is_devoted and (audit := self._sealed.next()) is not None:
+        if not self.devotion and (audit := self._sealed.next()) is not None:
             return audit
         self._derive()
         while (experiment := self._next_proposal()) is not None:
@@ -249,7 +250,7 @@ class Scheduler:
         fresh = self.board.fresh
         if self.board.best is None:
             return None
-        number = next((n for n in fresh if not self._is_devoted or n in self.board.derived), None)
+        number = next((n for n in fresh if not self.devotion or n in self.board.derived), None)
         if number is None:
             return None
         fresh.remove(number)
@@ -443,7 +444,7 @@ class Scheduler:
     def _why_over(self) -> str:
         if self.stopping:
             return self.stopping
-        if self._is_devoted:
+        if self.devotion:
             return "everything that was asked for is measured"
         over = self._spent(self.board.tried)
         last = [f"{name}: {reasons[-1]}" for name, reasons in self._fruitless.items() if reasons]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Generic
 
 from autoresearch.campaign.board import Plan
-from autoresearch.campaign.derive import Wishes
+from autoresearch.campaign.derive import Requested
 from autoresearch.campaign.review import Notice, Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.tasks import Done, Key
@@ -307,7 +307,7 @@ def simulate(
     prune_every: int = 0,
     retest_share: float = 0.0,
     audit_every: int = 0,
-    wishes: Wishes | None = None,
+    wishes: Requested | None = None,
     observe: Observe = lambda notice: None,
     wrap: Callable[[object], object] = lambda part: part,
 ) -> Ledger:

@@ -215,9 +215,11 @@ def _introduction(session: Session) -> list[str]:
         f"it starts from commit {session.campaign.base[:8]} and is scored on validation set {rotation + 1} of {sets}: "
         "its scores cannot be compared with those on other sets"
     )
+    errand = session.scheduler.devotion
+    aim, who = (errand.errand, "") if errand else (f"{way} {metric.name}", f"researchers {team}, ")
     return [
-        f"campaign {session.campaign.name}: {way} {metric.name}, {plan.budget.seconds:g} s a run, "
-        f"slots {slots}, researchers {team}, judge {session.campaign.policy}",
+        f"campaign {session.campaign.name}: {aim}, {plan.budget.seconds:g} s a run, "
+        f"slots {slots}, {who}judge {session.campaign.policy}",
         f"kept changes go to the branch autoresearch/{session.campaign.name}; your own files stay as they are. "
         "Ctrl-C finishes what is under way.",
         *([fresh] if rotation else []),
@@ -293,6 +295,10 @@ def _progress(session: Session) -> str:
     """How far it is, and when it will end as far as past runs can tell."""
     limits, board = session.scheduler.limits, session.scheduler.board
     history = list(board.history)
+    if (devotion := session.scheduler.devotion) is not None:
+        wanted, seconds = devotion.left(board), _mean_seconds(history)
+        left = f", about {_clock(wanted * seconds / max(1, len(session.slots)))}" if seconds and wanted else ""
+        return f"{wanted} to go{left}, {_clock(time.time() - session.scheduler.began_at)} so far"
     done = sum(1 for e in history if e.runs and not e.is_baseline)
     of = f" of {limits.experiments}" if limits.experiments is not None else ""
     elapsed = time.time() - session.scheduler.began_at

@@ -12,6 +12,12 @@ from autoresearch.domain.experiment import Experiment, order_of_verdicts
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.verdict import Verdict
 
+EMPTY = "empty"
+"""Key in the evidence of a derived experiment whose change would have changed nothing."""
+
+SINCE = " (since then: "
+"""What parts the idea of a second look from why it is worth one, in its hypothesis."""
+
 
 def kept_changes(experiments: Iterable[Experiment]) -> list[Experiment]:
     """Every kept change in the order of the verdicts, removals among them, without the baseline."""
@@ -28,8 +34,25 @@ def removed_by(experiments: Iterable[Experiment]) -> dict[int, int]:
     }
 
 
+def replaced(experiments: Iterable[Experiment]) -> set[int]:
+    """Numbers of the kept changes of which nothing is left, because later ones replaced all that they did.
+
+    Whoever tried to take them away found nothing. A removal that is kept later may bring the earlier value back, so
+    what was found before it does not count.
+    """
+    removals = sorted((e for e in experiments if e.proposal.kind is Kind.ABLATION), key=order_of_verdicts)
+    found: set[int] = set()
+    for removal in removals:
+        if removal.verdict is Verdict.KEEP:
+            found.clear()
+        elif EMPTY in removal.evidence and removal.proposal.of is not None:
+            found.add(removal.proposal.of)
+    return found
+
+
 def contributions(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """The kept changes that still stand, oldest first: removals, and what they removed, are none."""
-    kept = kept_changes(experiments)
-    gone = removed_by(kept)
+    """The kept changes that still stand, oldest first: removals, and what was removed or replaced, are none."""
+    known = list(experiments)
+    kept = kept_changes(known)
+    gone = removed_by(kept).keys() | replaced(known)
     return [e for e in kept if e.proposal.kind is not Kind.ABLATION and e.number not in gone]

@@ -35,6 +35,8 @@ class Refusal:
     reason: str
     commit: str | None = None
     """Where the refused edits stand all the same, since every attempt stays reachable."""
+    is_empty: bool = False
+    """Whether a computed change would have changed nothing."""
 
 
 @dataclass(frozen=True)

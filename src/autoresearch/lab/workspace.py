@@ -249,7 +249,8 @@ class GitWorkspace:
                 edits, missing = set_constants(self._git, ours, files, constants)
                 if missing:
                     return Refusal(f"no editable file has an upper-case constant {missing[0]}: correct lab.switches")
-                return edits or Refusal(f"nothing left to remove: {', '.join(constants)} is switched off already")
+                nothing = f"nothing left to remove: {', '.join(constants)} is switched off already"
+                return edits or Refusal(nothing, is_empty=True)
             case Apply(commit):
                 parent = self._parent_of(commit)
                 edits, conflicts = merge_trees(self._git, self._tree(parent), ours, self._tree(commit))
@@ -261,7 +262,7 @@ class GitWorkspace:
         if conflicts:
             named = ", ".join(conflicts)
             return Refusal(f"cannot be {what}: {named} was changed in the same place by what was kept since")
-        return edits or Refusal(nothing)
+        return edits or Refusal(nothing, is_empty=True)
 
     def _parent_of(self, commit: str) -> str:
         [written] = self._git.commit_objects(commit)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from autoresearch.domain.experiment import Experiment
-from autoresearch.domain.line import contributions, kept_changes, removed_by
+from autoresearch.domain.line import EMPTY, SINCE, contributions, kept_changes, removed_by
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.run import Outcome, first_line
@@ -102,12 +102,17 @@ def contribution_map(
     rows = []
     for keep in keeps:
         removals = [e for e in experiments if e.proposal.kind is Kind.ABLATION and e.proposal.of == keep.number]
-        rows.append(line.measured(Contribution(f"#{keep.number} {what(keep)}", keep.number), removals))
+        rows.append(line.measured(Contribution(_name(keep), keep.number), removals))
     off = {e.proposal.touches[0] for e in experiments if _is_switch(e)}
     for name in dict.fromkeys([*switches, *sorted(off)]):
         removals = [e for e in experiments if _is_switch(e) and e.proposal.touches[0] == name]
         rows.append(line.measured(Contribution(name, None), removals))
     return ContributionMap(metric, tuple(sorted(rows, key=_rank)), line.noise.deviation if line.noise else None)
+
+
+def _name(keep: Experiment) -> str:
+    """What a person calls it; what had moved before a second look stands elsewhere."""
+    return f"#{keep.number} {what(keep)}".split(SINCE, maxsplit=1)[0]
 
 
 def _is_switch(experiment: Experiment) -> bool:
@@ -202,6 +207,8 @@ def _without_number(removal: Experiment) -> tuple[str, str]:
     failure = removal.failure
     if removal.verdict is None:
         return UNMEASURED, f"#{removal.number} is under way"
+    if EMPTY in removal.evidence:
+        return UNMEASURED, "nothing was left of it when it was to be taken away"
     if failure is None:
         return UNMEASURED, first_line(removal.reason)
     if failure.outcome is Outcome.STOPPED_EARLY:

@@ -77,7 +77,9 @@ def what(experiment: Experiment) -> str:
     if of is None or kind not in (Kind.ABLATION, Kind.RETEST):
         return words
     origin = f"removes #{of}" if kind is Kind.ABLATION else f"tries #{of} again"
-    return origin if not words or f"#{of}" in words else f"{origin}: {words}"
+    if f"#{of}" in words:
+        return words
+    return f"{origin}: {words}" if words else origin
 
 
 def amount(value: float, digits: int = 2) -> str:
