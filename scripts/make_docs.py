@@ -62,6 +62,8 @@ def _accepts(hint: Any) -> str:
     """What a parameter takes, in one word of plain English."""
     if get_origin(hint) in (Union, types.UnionType):
         [hint] = [each for each in get_args(hint) if each is not type(None)]
+    if get_origin(hint) is list:
+        return f"{_accepts(*get_args(hint))}, several if you like"
     if hasattr(hint, "__members__"):
         return " or ".join(f"`{member.value}`" for member in hint)
     return {int: "a whole number", float: "a number", str: "a text", Path: "a path"}[hint]

@@ -42,7 +42,7 @@ from autoresearch.report.contribution import (
 )
 
 Numbers = Annotated[
-    list[str] | None, typer.Argument(metavar="EXP", help="Numbers or beginnings of commits; everything if absent.")
+    list[str] | None, typer.Argument(metavar="EXP...", help="Numbers or beginnings of commits; everything if absent.")
 ]
 Plain = Annotated[bool, typer.Option(help="Plain lines even on a terminal.")]
 
@@ -93,7 +93,7 @@ def ablate(
 
 
 def retest(
-    which: Annotated[list[str], typer.Argument(metavar="EXP", help="Numbers or beginnings of commits.")],
+    which: Annotated[list[str], typer.Argument(metavar="EXP...", help="Numbers or beginnings of commits.")],
     lab: Lab = Path(),
     campaign: Name = None,
     as_json: AsJson = False,
