@@ -8,10 +8,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from autoresearch.domain.run import Outcome, Purpose, RunResult, Split
+from autoresearch.host.clock import SystemClock
+from autoresearch.ledger.ledger import Ledger
 from tests.cli.toylab import Lab, MakeLab
 
 AGENT = """\
@@ -53,6 +57,35 @@ def test_show_by_number_and_commit(done: Lab) -> None:
     commit = done.log()[1]["commit"]
     said = {done.cli("show", which).stdout for which in ("1", "#1", commit[:8], commit)}
     assert len(said) == 1 and commit in said.pop()
+
+
+def test_show_explains_the_verdict_in_sentences(done: Lab) -> None:
+    """A keep, a crash and the baseline are told in whole sentences, with what was measured first."""
+    kept = done.cli("show", 1).stdout
+    assert "In one run this change reached loss 0.500, and the baseline 1.000 (one run): better by 0.5." in kept
+    assert "lets a single run decide" in kept or "no more was run" in kept
+    other = done.cli("show", 2).stdout  # it fails, or has been overtaken by then
+    assert "Its program failed: ZeroDivisionError: division by zero." in other or "It was never run: stale" in other
+    assert "of the untouched lab" in done.cli("show", 0).stdout
+
+
+def test_measurements_stand_apart_from_the_verdicts_runs(make_lab: MakeLab) -> None:
+    """`show` lists a run of the noise and one on the sealed split with their purpose; `log` does not count them."""
+    lab = make_lab()
+    lab.run("--experiments", 1)
+    ledger = Ledger.open(lab.root / ".autoresearch" / "ledger.db", SystemClock())
+    campaign = ledger.campaigns()[-1].name
+    baseline = ledger.experiments(campaign)[0]
+    before = lab.cli("log").stdout
+    for ordinal, purpose, split in ((70, Purpose.NOISE, Split.VAL), (71, Purpose.CONFIRM, Split.TEST)):
+        request = replace(baseline.runs[0].request, ordinal=ordinal, purpose=purpose, split=split)
+        running = ledger.begin_run(baseline, request, "cpu0")
+        ledger.finish_run(running, request, RunResult(Outcome.FINISHED, 0.25, wall_seconds=1.0))
+    ledger.close()
+    said = lab.cli("show", 0).stdout
+    assert "loss 0.25" in said and "(to measure the noise)" in said
+    assert "(to confirm the headline, on the sealed split)" in said
+    assert lab.cli("log").stdout == before
 
 
 def test_diff_is_a_patch(done: Lab) -> None:
