@@ -18,7 +18,6 @@ from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.line import EMPTY, SINCE, contributions
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import first_line
-from autoresearch.domain.verdict import Verdict
 from autoresearch.judge.retest import Retest, due_retests
 from autoresearch.lab.protocol import Apply, Derivation, Remove, Switch
 
@@ -130,9 +129,9 @@ def standing(board: Board) -> list[Experiment]:
 
 def made(proposal: Proposal, board: Board) -> Experiment | None:
     """The experiment that is, or will be, what a plan asks for, as far as it says something of the line of now."""
-    runs = runs_wanted(proposal)
+    runs, there = runs_wanted(proposal), {e.number for e in standing(board)}
     for e in reversed(list(board.derived.values())):
-        if is_alike(e.proposal, proposal) and (e.verdict is Verdict.KEEP or _is_current(e, board)):
+        if is_alike(e.proposal, proposal) and (e.number in there or _is_current(e, board)):
             is_under_way_or_over = e.number in board.live or e.sample.count >= runs or not e.sample.count
             if is_under_way_or_over:
                 return e

@@ -25,6 +25,8 @@ from autoresearch.report.words import what
 FIGURE = "contributions.png"
 EARNS, UNCLEAR, HURTS, NOTHING = "earns its place", "too close to tell", "better without", "makes no difference"
 UNMEASURED = "not measured"
+_ENOUGH_SHARED = 10
+"""Degrees of freedom from which the correlation under shared seeds is counted on."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class _Line:
             for value, seed in zip(e.sample.values, e.sample.seeds, strict=False)
         ]
         parts = decompose(seen)
-        shared = parts.correlation or 0.0
+        shared = (parts.correlation or 0.0) if parts.shared_runs >= _ENOUGH_SHARED else 0.0
         return cls(
             metric,
             {e.commit: e for e in experiments if e.verdict is Verdict.KEEP},
@@ -183,10 +185,7 @@ class _Line:
         if parent is None or not removal.sample.count or not parent.sample.count:
             verdict, note = _without_number(removal)
             return replace(row, verdict=verdict, note=note)
-        # Where luck is not shared under a seed, more runs tell more than like seeds.
-        without, incumbent = removal.sample, parent.sample
-        if self.correlation:
-            without, incumbent = like_with_like(without, incumbent)
+        without, incumbent = like_with_like(removal.sample, parent.sample)
         cost = -self.metric.gain(without.mean, incumbent.mean)
         is_paired = bool(set(without.seeds) & set(incumbent.seeds))
         low, high = _interval(cost, without.count, incumbent.count, self.noise, self.correlation * is_paired)

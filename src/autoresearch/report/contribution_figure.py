@@ -67,7 +67,7 @@ def _draw_row(axes: Axes, row: Contribution, place: int, limits: tuple[float, fl
         "fontfamily": fonts(),
     }
     axes.text(-0.015, place, name, ha="right", color=GREY if faint else INK, **style)
-    if row.cost is None:
+    if row.cost is None or not math.isfinite(row.cost):
         axes.text(0.0, place, f"  {shorten(row.note or row.verdict, 60)}", transform=axes.transData, ha="left",
                   va="center", fontsize=8.5, style="italic", color=GREEN if row.verdict == EARNS else GREY,
                   parse_math=False)  # fmt: skip
