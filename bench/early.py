@@ -1,6 +1,6 @@
 """What would early termination have stopped, what would that have saved, and how often would it have been wrong?
 
-    python bench/early.py [--seeds 5] [--runs 150] [--json FILE] [--replay LAB]
+    python bench/early.py [--seeds 5] [--runs 150] [--second-halves 1] [--json FILE] [--replay LAB]
 
 Replays the rule that ends runs (`autoresearch.judge.forecast`) over whole curves, so that the true end of every run it
 would have stopped is known. Each campaign is a sequence of runs in time: a run is judged by those before it alone.
@@ -43,7 +43,7 @@ from autoresearch.domain.metric import Metric
 from autoresearch.domain.progress import Finished, Point, Progress, Reference
 from autoresearch.domain.run import RunRequest
 from autoresearch.host.clock import SystemClock
-from autoresearch.judge.forecast import consider
+from autoresearch.judge import forecast
 from autoresearch.ledger.ledger import Ledger
 from autoresearch.runner.progress import read_curve
 
@@ -91,8 +91,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=150, help="runs of a simulated campaign")
     parser.add_argument("--replay", type=Path, action="append", default=[], metavar="LAB")
+    parser.add_argument("--second-halves", type=float, default=forecast.SECOND_HALVES, help="another bound on lags")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    forecast.SECOND_HALVES = options.second_halves
     rows: dict[str, Tally] = {}
     print(f"{'campaign':<34}{'runs':>6}{'stopped':>9}{'saved':>8}{'disasters':>11}{'decent':>8}{'false':>7}")
     for name, draw in KINDS.items():
@@ -137,7 +139,7 @@ def replay(campaign: list[Run], metric: Metric, budget: float, timeout: float, t
 def stopped_at(request: RunRequest, whole: Progress, metric: Metric, reference: Reference) -> float | None:
     """The fraction of the budget at which the rule would have ended a run; None when it would not."""
     for end in range(3, len(whole.points) + 1):
-        decision = consider(request, Progress(whole.points[:end]), metric, lambda: reference)
+        decision = forecast.consider(request, Progress(whole.points[:end]), metric, lambda: reference)
         if decision is not None:
             return decision.fraction
     return None

@@ -64,6 +64,10 @@ WINDOW = 0.05
 DEVIATIONS = 4.0
 """Robust standard deviations of the finished runs' values that a gross lag exceeds at least."""
 
+SECOND_HALVES = 1.0
+"""Times the improvement of good runs in their second half that a gross lag exceeds: a schedule that falls later than
+all others is behind by no more than its whole fall. `bench/early.py --second-halves 0` shows the difference."""
+
 CONFIDENCE = 0.999
 """Probability of ending worse than the incumbent, by the forecast."""
 
@@ -221,7 +225,7 @@ def _lag(progress: Progress, metric: Metric, known: Reference) -> str | None:
     gained = max(each.second_half for each in good)
     centre = statistics.median(each.value for each in good)
     scatter = 1.4826 * statistics.median(abs(each.value - centre) for each in good)
-    if own - worst <= max(DEVIATIONS * scatter, gained):
+    if own - worst <= max(DEVIATIONS * scatter, SECOND_HALVES * gained):
         return None
     forecast = _forecast(own, standings, metric, known.incumbent)
     if forecast is None or forecast.worse < CONFIDENCE:
