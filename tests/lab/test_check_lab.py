@@ -57,6 +57,11 @@ def test_each_fault_names_key_file_and_cure(lab: Repository, keys: dict[str, Any
     assert complaint(lab.root, config(**keys)).startswith(f"autoresearch.toml: {said}")
 
 
+def test_what_prepare_makes_need_not_be_there_yet(lab: Repository) -> None:
+    """The check comes before `lab.prepare`, which makes the data at the first start."""
+    check_lab(lab.root, config(link=["data"], prepare="python prepare.py"))
+
+
 def test_unfit_folders(lab: Repository, empty_repository: Repository, tmp_path: Path) -> None:
     """No repository, a bare one, one without commits, and a folder within one are told apart."""
     (tmp_path / "plain").mkdir()

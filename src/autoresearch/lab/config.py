@@ -178,7 +178,7 @@ def _check_files(root: Path, config: LabConfig, files: list[str]) -> None:
             "write your research directions there"
         )
     for name in config.lab.link:
-        if not (root / name).exists():
+        if not (root / name).exists() and config.lab.prepare is None:  # else `prepare` may be what makes it
             raise LabError(f"{FILE_NAME}: lab.link names {name!r}, which does not exist: make it, or remove the name")
         if any(matches(path, [name]) for path in files):
             raise LabError(f"{FILE_NAME}: lab.link names {name!r}, which git tracks, so runs have it: remove the name")
