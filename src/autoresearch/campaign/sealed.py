@@ -130,8 +130,9 @@ def _why(experiment: Experiment) -> str:
 
 
 def _sentence(found: Audit, keeps: int) -> str:
+    kept = "1 keep" if keeps == 1 else f"{keeps} keeps"
     both = (
-        f"after {keeps} keeps the program is {found.val_gain:.4g} better on validation data "
+        f"after {kept} the program is {found.val_gain:.4g} better on validation data "
         f"and {found.sealed_gain:.4g} better on sealed data"
     )
     if found.limit is None:
