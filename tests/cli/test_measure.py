@@ -126,12 +126,13 @@ def test_reproduce_says_whether_the_number_comes_out(make_lab: MakeLab, tmp_path
 
 
 def test_maximised_metric(make_lab: MakeLab) -> None:
-    """A gain is positive when better, also where better is higher."""
-    lab = make_lab(agent=AGENT, train=train(sign=-1), campaign="policy = 'greedy'")
+    """A gain is positive when better, also where better is higher; a chatty `lab.prepare` does not spoil the JSON."""
+    chatty = 'prepare = ["sh", "-c", "echo preparing"]'
+    lab = make_lab(agent=AGENT, train=train(sign=-1), campaign="policy = 'greedy'", lab=chatty)
     text = (lab.root / "autoresearch.toml").read_text().replace('direction = "min"', 'direction = "max"')
     lab.commit(autoresearch_toml=text)
     lab.run("--experiments", 2)
-    found = lab.json("confirm", "--runs", 2)
+    found = json.loads(lab.cli("confirm", "--runs", 2, "--json").stdout)
     assert found["gain"] == pytest.approx(0.24, abs=0.03)
     assert "is better than the original's" in lab.cli("confirm", "--runs", 2).stdout
 

@@ -16,12 +16,14 @@ import json
 import os
 import secrets
 import subprocess
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import filelock
 import psutil
@@ -196,13 +198,14 @@ class Bench:
 
 
 @contextmanager
-def open_bench(root: Path, name: str, clock: Clock | None = None) -> Iterator[Bench]:
+def open_bench(root: Path, name: str, clock: Clock | None = None, *, is_output_ours: bool = False) -> Iterator[Bench]:
     """Check the lab, take its lock, and join what it takes to run commits of a campaign again.
 
     Args:
         root: The lab.
         name: The campaign, which the ledger knows.
         clock: The system's when None.
+        is_output_ours: Standard output is for our own result; what the lab says while it prepares is kept out of it.
 
     Raises:
         AutoResearchError: One sentence with the cure; nothing was begun.
@@ -214,7 +217,10 @@ def open_bench(root: Path, name: str, clock: Clock | None = None) -> Iterator[Be
         _check_comparable(config, kind, chosen)
         return chosen
 
-    with _joined_parts(root, choose, clock) as parts, _noted(parts.ledger, parts.campaign, "measurement"):
+    with (
+        _joined_parts(root, choose, clock, is_output_ours=is_output_ours) as parts,
+        _noted(parts.ledger, parts.campaign, "measurement"),
+    ):
         board = Board(parts.ledger.experiments(name))
         curves = Curves(parts.home.runs, parts.campaign.metric, lambda: board, forecasts=False)
         engine = _engine(parts, curves)
@@ -236,7 +242,9 @@ class _Parts:
 
 
 @contextmanager
-def _joined_parts(root: Path, choose: Callable[[LabConfig, str, Ledger], Campaign], clock: Clock) -> Iterator[_Parts]:
+def _joined_parts(
+    root: Path, choose: Callable[[LabConfig, str, Ledger], Campaign], clock: Clock, *, is_output_ours: bool = False
+) -> Iterator[_Parts]:
     """Take the lock and open what stands behind it, for the campaign that `choose` gives."""
     config = load_config(root)
     check_lab(root, config)
@@ -247,7 +255,7 @@ def _joined_parts(root: Path, choose: Callable[[LabConfig, str, Ledger], Campaig
     )
     hide(home.folder)
     with _locked(home):
-        _prepare(root, config)
+        _prepare(root, config, sys.stderr if is_output_ours else None)
         ledger = Ledger.open(home.ledger, clock)
         try:
             campaign = choose(config, slot_kind(slots, hardware), ledger)
@@ -293,8 +301,13 @@ def _locked(home: Home) -> Iterator[None]:
         lock.release()
 
 
-def _prepare(root: Path, config: LabConfig) -> None:
+def _prepare(root: Path, config: LabConfig, output: TextIO | None) -> None:
     """Have the lab make its data, in its own folder and in plain sight: a download shows its own progress.
+
+    Args:
+        root: The lab.
+        config: Its lab file.
+        output: Where what it prints goes; our standard output when None.
 
     Raises:
         LabError: The command failed; what it said stands above.
@@ -303,7 +316,11 @@ def _prepare(root: Path, config: LabConfig) -> None:
         return
     try:
         ended = subprocess.run(
-            resolve_program(config.lab.prepare), cwd=root, env={**os.environ, **config.lab.environment}, check=False
+            resolve_program(config.lab.prepare),
+            cwd=root,
+            env={**os.environ, **config.lab.environment},
+            stdout=output,
+            check=False,
         )
     except OSError as error:
         raise LabError(f"autoresearch.toml: lab.prepare cannot be started ({error.strerror}): correct it") from error

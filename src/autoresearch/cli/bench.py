@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autoresearch.campaign.measure import Measuring, Order
+from autoresearch.campaign.measure import Measuring, Order, close_order
 from autoresearch.campaign.scheduler import RunTask
 from autoresearch.campaign.session import Bench, open_bench
 from autoresearch.campaign.tasks import ThreadTasks
@@ -57,9 +57,7 @@ def make(
         as_json: Standard output is for the result alone; progress is shown on standard error, if that is a terminal.
         close: Writes down what came of it, under the lock still; by default that it is finished.
     """
-    from autoresearch.campaign.measure import close_order  # noqa: PLC0415
-
-    with open_bench(root, campaign.name) as bench:
+    with open_bench(root, campaign.name, is_output_ours=as_json) as bench:
         view = _View(_console(as_json=as_json))
         measuring = Measuring(
             bench.ledger,
