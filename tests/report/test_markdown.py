@@ -162,12 +162,13 @@ def test_only_a_confirmed_gain_is_set_in_large_type(night):
     large = [line for line in text.splitlines() if line.startswith("# ")]
     assert len(large) == 2 and large[1].startswith(r"# val\_bpb 0.1 better \(95 % sure: \+0.1 to \+0.1")
     assert "confirmed on 5 pairs of fresh runs" in large[1] and "not confirmed" not in text
+    assert "rests on a single run" in plain and "rests on a single run" not in text
 
 
 def test_phases_say_where_the_gain_came_from(real_log):
     """One sentence at the top, a table with what each phase was made by."""
     text = render(real_log.experiments("night"), summarise(real_log.experiments("night"), real_log.metric), CONTEXT)
-    assert re.search(r"\d\d % of the gain came from #\d+(–#\d+)?: (one change|\d+ changes), \d+ experiments\.", text)
+    assert re.search(r"\d\d % of the gain came from #\d+(–#\d+)?: (one change|\d+ changes), \d+ experiments?\.", text)
     assert "| main |" in section(text, "Phases")
 
 

@@ -50,7 +50,7 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
     console = Terminal()
     console.print(Text(f"campaign {chosen.name}: {summary.headline}"), soft_wrap=True)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items())
-    rate = f", {summary.experiments_per_hour:.4g} run an hour" if summary.experiments_per_hour else ""
+    rate = f", {summary.experiments_per_hour:.4g} measured an hour" if summary.experiments_per_hour else ""
     unmeasured = summary.num_experiments - summary.num_measured
     beside = f", {unmeasured} of them never run" if unmeasured else ""
     console.print(f"{summary.num_experiments} experiments ({verdicts}{beside}){rate}", markup=False, soft_wrap=True)

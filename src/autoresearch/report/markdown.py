@@ -167,7 +167,7 @@ def _head(experiments: Sequence[Experiment], summary: Summary, context: Context)
             lines += [doubt if is_imported(experiments) else doubt + cure, ""]
     lines += [_plain(sentence) for sentence in _gist(summary)]
     caveats = [*summary.remarks]
-    if context.policy == "greedy":
+    if context.policy == "greedy" and not summary.confirmed:
         caveats.append(
             "The policy was `greedy`: one run decides, and luck is kept like progress. Single-run scores under it are "
             "optimistic; measure the best commit again under fresh seeds before quoting it."
@@ -184,7 +184,8 @@ def _gist(summary: Summary) -> Iterable[str]:
     if main:
         span = f"#{main.first}" if main.first == main.last else f"#{main.first}–#{main.last}"
         changes = "one change" if main.keeps == 1 else f"{main.keeps} changes"
-        yield f"{100 * main.share:.0f} % of the gain came from {span}: {changes}, {main.experiments} experiments."
+        tried = "1 experiment" if main.experiments == 1 else f"{main.experiments} experiments"
+        yield f"{100 * main.share:.0f} % of the gain came from {span}: {changes}, {tried}."
     if summary.believed_gain is not None and summary.measured_gain is not None and kept:
         yield (
             f"Measured, the kept changes add up to a gain of {signed(summary.measured_gain)}; the judge believes "
@@ -360,9 +361,9 @@ def _numbers(summary: Summary) -> list[str]:
         rows.append(("incumbent", f"{summary.incumbent.score:.6g} ({_runs(summary.incumbent.num_runs)})"))
     if summary.span_seconds and summary.experiments_per_hour is not None and summary.runs_per_hour is not None:
         rows.append(("time", f"{summary.span_seconds / 3600:.2f} h"))
-        per_slot = f", {summary.runs_per_hour_per_slot:.3g} per slot" if summary.runs_per_hour_per_slot else ""
-        rows.append(("experiments per hour", f"{summary.experiments_per_hour:.3g}"))
-        rows.append(("runs per hour", f"{summary.runs_per_hour:.3g}{per_slot}"))
+        per_slot = f", {amount(summary.runs_per_hour_per_slot, 3)} per slot" if summary.runs_per_hour_per_slot else ""
+        rows.append(("experiments per hour", amount(summary.experiments_per_hour, 3)))
+        rows.append(("runs per hour", f"{amount(summary.runs_per_hour, 3)}{per_slot}"))
     if summary.cost_usd is not None:
         rows.append(("cost of proposals", f"{summary.cost_usd:.2f} USD, as far as it is known"))
     return ["## In numbers", "", *_table(("", ""), rows)]

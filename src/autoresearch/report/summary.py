@@ -23,7 +23,7 @@ from autoresearch.report.graveyard import Lesson, lessons
 from autoresearch.report.kept import KeptChange, gains, kept_changes, ratio, total
 from autoresearch.report.phases import Phase, phases
 from autoresearch.report.spared import sentence_of_spared
-from autoresearch.report.words import amount
+from autoresearch.report.words import amount, signed
 
 TIME_PARTS = ("training", "evaluation", "start-up", "other", "idle")
 """How a slot's time is divided: the run's own report of itself, the rest of the run, and the gaps between runs."""
@@ -158,9 +158,10 @@ class Summary:
         if found is None or found.gain is None:
             return None
         way = "no different" if not found.gain else f"{amount(found.gain)} {'better' if found.gain > 0 else 'worse'}"
-        is_sure = found.low is not None and found.high is not None
         odds = f", p = {found.p:.2g}" if found.p is not None else ""
-        sure = f" (95 % sure: {found.low:+.2g} to {found.high:+.2g}{odds})" if is_sure else ""
+        sure = ""
+        if found.low is not None and found.high is not None:
+            sure = f" (95 % sure: {signed(found.low)} to {signed(found.high)}{odds})"
         where = "sealed test" if found.is_sealed else "validation"
         word = "confirmed" if found.is_better else "refuted" if found.is_worse else "not confirmed"
         return f"{self.metric.name} {way}{sure}, {word} on {found.pairs} pairs of fresh runs on {where} data"
@@ -220,6 +221,7 @@ def summarise(
     incumbent = _incumbent(ordered, kept, metric)
     at_base = _baseline_change(base)
     alike = _alike(ordered, incumbent, base)
+    remarks = _remarks(kept, incumbent, noise, metric, is_confirmed=confirmation is not None)
     gain = metric.gain(*alike) if alike else None
     gain = 0.0 if gain is None and not kept and at_base else gain
     verdicts = Counter(e.verdict.value for e in decided if e.verdict)
@@ -267,7 +269,10 @@ def summarise(
         lessons=lessons(ordered, stepwise, reasons, noise),
         calibrations=calibrations(ordered, stepwise),
         failures=_failure_groups(ordered),
-        remarks=(*_remarks(kept, incumbent, noise, metric), *_checks(ordered, stepwise)),
+        remarks=(
+            *_remarks(kept, incumbent, noise, metric, is_confirmed=confirmation is not None),
+            *_checks(ordered, stepwise),
+        ),
         span_seconds=span,
         experiments_per_hour=num_measured / hours if hours else None,
         runs_per_hour=answered / hours if hours else None,
@@ -329,7 +334,12 @@ def _baseline_change(base: Experiment | None) -> KeptChange | None:
 
 
 def _remarks(
-    kept: Sequence[KeptChange], incumbent: KeptChange | None, noise: float | None, metric: Metric
+    kept: Sequence[KeptChange],
+    incumbent: KeptChange | None,
+    noise: float | None,
+    metric: Metric,
+    *,
+    is_confirmed: bool,
 ) -> Iterable[str]:
     if noise is None and kept:
         yield "The noise was never measured (no commit ran twice), so any single gain may be luck."
@@ -340,7 +350,7 @@ def _remarks(
             f"{len(weak)} of {len(kept)} kept changes gained less than the measured noise of {noise:.2g} ({numbers}): "
             "each of them may be luck."
         )
-    if incumbent and incumbent.num_runs < 2:
+    if incumbent and incumbent.num_runs < 2 and not is_confirmed:
         yield (
             f"The best {metric.name} rests on a single run. The best of many single runs is a lucky one, "
             "so expect a fresh run of the same commit to be somewhat worse."
