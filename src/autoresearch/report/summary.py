@@ -269,10 +269,7 @@ def summarise(
         lessons=lessons(ordered, stepwise, reasons, noise),
         calibrations=calibrations(ordered, stepwise),
         failures=_failure_groups(ordered),
-        remarks=(
-            *_remarks(kept, incumbent, noise, metric, is_confirmed=confirmation is not None),
-            *_checks(ordered, stepwise),
-        ),
+        remarks=(*remarks, *_checks(ordered, stepwise)),
         span_seconds=span,
         experiments_per_hour=num_measured / hours if hours else None,
         runs_per_hour=answered / hours if hours else None,
