@@ -46,6 +46,9 @@ def shared_share(values: np.ndarray) -> dict[str, float]:
     common = deviation.mean(0)
     between = count * float((common**2).sum()) / (seeds - 1)
     within = float(((deviation - common) ** 2).sum()) / ((count - 1) * (seeds - 1))
+    if within == 0:  # no own luck at all: everything is shared, or there is nothing to share
+        rho = float(between > 0)
+        return {"rho": rho, "low": rho, "high": rho, "p": 1 - rho}
     ratio, degrees = between / within, (seeds - 1, (count - 1) * (seeds - 1))
 
     def share(f: float) -> float:
