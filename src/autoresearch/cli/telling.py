@@ -203,8 +203,9 @@ def confirmation(
 
 
 def _odds(p: float) -> str:
-    if p < 1e-6:
-        return "less than once in a million times"
+    """In words; what lies beyond once in a thousand hangs on the shape of the noise, which a few pairs cannot show."""
+    if p < 1e-3:
+        return "less than once in a thousand times"
     return f"about once in {1 / p:,.0f} times" if p < 0.5 else "more often than not"
 
 
