@@ -26,6 +26,7 @@ from autoresearch.lab.git import Git
 from autoresearch.lab.workspace import hide
 from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.report.gist import gist
 from autoresearch.report.words import explain, number_in, what
 
 
@@ -54,8 +55,8 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
     unmeasured = summary.num_experiments - summary.num_measured
     beside = f", {unmeasured} of them never run" if unmeasured else ""
     console.print(f"{summary.num_experiments} experiments ({verdicts}{beside}){rate}", markup=False, soft_wrap=True)
-    for remark in summary.remarks:
-        console.print(remark, markup=False, soft_wrap=True)
+    for sentence in (*gist(summary), *summary.remarks):
+        console.print(sentence, markup=False, soft_wrap=True)
     if process:
         for experiment in live:
             slots = ", ".join(slot for number, slot in running if number == experiment.number)

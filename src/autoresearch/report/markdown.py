@@ -23,7 +23,7 @@ from autoresearch.domain.proposal import Kind
 from autoresearch.ledger.results_tsv import is_imported
 from autoresearch.report.contribution import FIGURE as CONTRIBUTIONS
 from autoresearch.report.contribution import ContributionMap, contribution_map, cost_text, draw_contributions, runs_text
-from autoresearch.report.phases import main_phase
+from autoresearch.report.gist import gist
 from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, summarise
 from autoresearch.report.words import amount, signed
 
@@ -165,7 +165,7 @@ def _head(experiments: Sequence[Experiment], summary: Summary, context: Context)
             doubt = "This is not confirmed: it is the score that won, so it flatters."
             cure = " `autoresearch confirm` runs the first and the last commit again, side by side, under fresh seeds."
             lines += [doubt if is_imported(experiments) else doubt + cure, ""]
-    lines += [_plain(sentence) for sentence in _gist(summary)]
+    lines += [_plain(sentence) for sentence in gist(summary)]
     caveats = [*summary.remarks]
     if context.policy == "greedy" and not summary.confirmed:
         caveats.append(
@@ -173,42 +173,6 @@ def _head(experiments: Sequence[Experiment], summary: Summary, context: Context)
             "optimistic; measure the best commit again under fresh seeds before quoting it."
         )
     return [*lines, *(["", "Before believing it:", "", *(f"- {_plain(c)}" for c in caveats)] if caveats else [])]
-
-
-def _gist(summary: Summary) -> Iterable[str]:
-    """What a reader should know after half a minute, one sentence each."""
-    kept, main = summary.kept, main_phase(summary.phases)
-    if kept:
-        changes = "1 change was" if len(kept) == 1 else f"{len(kept)} changes were"
-        yield f"{changes} kept, one in {summary.attempts_per_keep:.1f} attempts."
-    if main:
-        span = f"#{main.first}" if main.first == main.last else f"#{main.first}–#{main.last}"
-        changes = "one change" if main.keeps == 1 else f"{main.keeps} changes"
-        tried = "1 experiment" if main.experiments == 1 else f"{main.experiments} experiments"
-        yield f"{100 * main.share:.0f} % of the gain came from {span}: {changes}, {tried}."
-    if summary.believed_gain is not None and summary.measured_gain is not None and kept:
-        yield (
-            f"Measured, the kept changes add up to a gain of {signed(summary.measured_gain)}; the judge believes "
-            f"in {signed(summary.believed_gain)}, since those that look best are partly the luckiest."
-        )
-    if summary.expected_false_keeps is not None:
-        yield (
-            f"Of the {len(kept)} kept, {_about(summary.expected_false_keeps)} expected to be no better than what "
-            "they replaced."
-        )
-    if summary.noise is not None:
-        how = f", measured on {summary.baseline_runs} runs of the baseline" if summary.baseline_noise else ""
-        yield f"Luck alone moves a run by about {amount(summary.noise)}{how}."
-    if summary.early_stops:
-        saved = f" and saved {summary.saved_seconds / 3600:.2g} hours" if summary.saved_seconds else ""
-        yield f"{_runs(summary.early_stops)} that could hardly win any more ended early{saved}."
-
-
-def _about(count: float) -> str:
-    """An expected number of keeps, as a person says it."""
-    if count < 0.05:
-        return "none is"
-    return f"about {count:.1f} {'is' if count <= 1 else 'are'}"
 
 
 def _plain(sentence: str) -> str:

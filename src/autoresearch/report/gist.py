@@ -1,0 +1,49 @@
+"""What a reader should know of a campaign after half a minute: the sentences that `status` and the report share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from autoresearch.report.phases import main_phase
+from autoresearch.report.summary import Summary
+from autoresearch.report.words import amount, signed
+
+
+def gist(summary: Summary) -> Iterable[str]:
+    """What a reader should know after half a minute, one sentence each."""
+    kept, main = summary.kept, main_phase(summary.phases)
+    if kept:
+        changes = "1 change was" if len(kept) == 1 else f"{len(kept)} changes were"
+        yield f"{changes} kept, one in {summary.attempts_per_keep:.1f} attempts."
+    if main:
+        span = f"#{main.first}" if main.first == main.last else f"#{main.first}–#{main.last}"
+        changes = "one change" if main.keeps == 1 else f"{main.keeps} changes"
+        tried = "1 experiment" if main.experiments == 1 else f"{main.experiments} experiments"
+        yield f"{100 * main.share:.0f} % of the gain came from {span}: {changes}, {tried}."
+    if summary.believed_gain is not None and summary.measured_gain is not None and kept:
+        why = ", since those that look best are partly the luckiest" if (summary.optimism or 0.0) > 0 else ""
+        yield (
+            f"Measured, the kept changes add up to a gain of {signed(summary.measured_gain)}; the judge believes "
+            f"in {signed(summary.believed_gain)}{why}."
+        )
+    if summary.expected_false_keeps is not None:
+        yield (
+            f"Of the {len(kept)} kept, {_about(summary.expected_false_keeps)} expected to be no better than what "
+            "they replaced."
+        )
+    if summary.noise is not None:
+        yield f"Luck alone moves a run by about {amount(summary.noise)}: that much identical runs differ."
+    if summary.early_stops:
+        saved = f" and saved {summary.saved_seconds / 3600:.2g} hours" if summary.saved_seconds else ""
+        yield f"{_runs(summary.early_stops)} that could hardly win any more ended early{saved}."
+
+
+def _about(count: float) -> str:
+    """An expected number of keeps, as a person says it."""
+    if count < 0.05:
+        return "none is"
+    return f"about {count:.1f} {'is' if count <= 1 else 'are'}"
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
