@@ -381,8 +381,9 @@ class Scheduler:
             in_flight=tuple(e for e in self.board.live.values() if not e.is_baseline and e.number != experiment.number),
             hardware=self._plan.hardware,
         )
-        best, baseline = self.board.best, self.board.get(0)
-        return disclosed(brief, None if best is None else self._row_error(baseline, best))
+        # Of two seeds of one program, because that is what neighbours differ by; and then the step stays what it is.
+        baseline = None if self.board.best is None else self.board.get(0)
+        return disclosed(brief, self._row_error(baseline, baseline) if baseline else None)
 
     def _take_proposal(self, number: int, proposal: Proposal | NoProposal) -> None:
         experiment = self.board.get(number)
