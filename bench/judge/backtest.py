@@ -23,7 +23,7 @@ from autoresearch.domain.metric import Metric
 from autoresearch.domain.verdict import Action, Case, Sample, Verdict
 from autoresearch.judge.policy import Policy, policy_named
 from autoresearch.ledger import results_tsv
-from autoresearch.report.words import amount, chance_better, number_in
+from autoresearch.report.words import amount, chance_in, number_in
 
 SURE = 1.96
 """Standard deviations on either side that hold 95 % of a belief."""
@@ -97,7 +97,7 @@ def backtest(experiments: Sequence[Experiment], metric: Metric, noise: float, po
                         in_noise=gain / noise if noise else None,
                         expected_gain=expected,
                         expected_gain_sd=spread,
-                        chance_better=chance_better(expected, spread),
+                        chance_better=chance_in(decision.evidence),
                         believed=number_in(decision.evidence, "believed"),
                         action=decision.action,
                     )

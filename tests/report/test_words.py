@@ -12,7 +12,7 @@ from autoresearch.domain.metric import Direction, Metric
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome
 from autoresearch.domain.verdict import Verdict
-from autoresearch.report.words import amount, chance_better, chances, explain, what
+from autoresearch.report.words import amount, chance_better, chance_in, chances, explain, what
 from tests.report.nights import build
 
 METRIC = Metric("val_bpb")
@@ -48,6 +48,20 @@ def test_a_keep_under_belief_is_told_in_three_sentences():
         "On average one more run of it would have brought 0.00002, and the same time spent on a new idea 0.0004, "
         "so no more was run and it was kept."
     )
+
+
+def test_a_discard_that_looked_good_is_explained():
+    """What is more likely a gain than not may still be too unsure to build on."""
+    unsure = {**BELIEF, "expected_gain": 0.0005, "probability_better": 0.6}
+    assert words("discard", evidence=unsure)[2].endswith("it was discarded, as too unsure to build on.")
+    assert words("discard", evidence={**unsure, "expected_gain": 0.0001})[2].endswith("it was discarded.")
+
+
+def test_the_chance_of_a_gain_is_the_judges_own_where_it_wrote_one():
+    """A belief need not be normal, so its own chance comes first; over a price of zero both chances are one."""
+    assert chance_in({**BELIEF, "probability_positive": 0.7}) == 0.7
+    assert chance_in({**BELIEF, "price": 0.0}) == 0.94
+    assert chance_in(BELIEF) == pytest.approx(0.9719, abs=1e-3) and chance_in({}) is None
 
 
 def test_runs_that_were_used_up_are_said_to_be():

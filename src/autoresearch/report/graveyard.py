@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.verdict import Verdict
-from autoresearch.report.words import amount, chance_better, number_in, what
+from autoresearch.report.words import amount, chance_in, number_in, what
 
 _MOST = 3
 """Of each kind."""
@@ -65,8 +65,7 @@ def lessons(
 def _near_misses(discarded: Sequence[tuple[Experiment, float]], noise: float | None) -> list[Lesson]:
     found: list[tuple[float, Lesson]] = []
     for experiment, gain in discarded:
-        believed = number_in(experiment.evidence, "expected_gain")
-        chance = chance_better(believed, number_in(experiment.evidence, "expected_gain_sd"))
+        chance = chance_in(experiment.evidence)
         ahead = f"It was {amount(gain)} ahead" if gain > 0 else f"It was only {amount(gain)} behind"
         if gain > 0:
             price = number_in(experiment.evidence, "price") or 0.0

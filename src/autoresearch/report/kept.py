@@ -14,7 +14,7 @@ from autoresearch.domain.experiment import Experiment, order_of_verdicts
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.verdict import Sample, Verdict, like_with_like
-from autoresearch.report.words import chance_better, number_in, what
+from autoresearch.report.words import chance_in, number_in, what
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def kept_changes(ordered: Sequence[Experiment], metric: Metric, noise: float | N
                 attempts=position[experiment.number] - previous,
                 expected_gain=expected,
                 expected_gain_sd=spread,
-                chance_better=chance_better(expected, spread),
+                chance_better=chance_in(experiment.evidence),
                 believed=number_in(experiment.evidence, "believed"),
                 believed_sd=number_in(experiment.evidence, "believed_sd"),
                 traits=_traits(experiment, by_commit.get(experiment.parent)),

@@ -117,6 +117,20 @@ def chance_better(expected_gain: float | None, deviation: float | None) -> float
     return NormalDist().cdf(expected_gain / deviation)
 
 
+def chance_in(evidence: dict[str, float | int | str]) -> float | None:
+    """The probability that the gain is above zero, from a verdict's evidence; None where no judge believed anything.
+
+    As the judge wrote it down; where it only wrote the chance of exceeding the price, that one if the price is zero,
+    else what the mean and the deviation of its belief amount to.
+    """
+    known = number_in(evidence, "probability_positive")
+    if known is None and number_in(evidence, "price") == 0:
+        known = number_in(evidence, "probability_better")
+    if known is not None:
+        return min(1.0, max(0.0, known))
+    return chance_better(number_in(evidence, "expected_gain"), number_in(evidence, "expected_gain_sd"))
+
+
 def number_in(evidence: dict[str, float | int | str], key: str) -> float | None:
     """A finite number of the evidence, or None."""
     value = evidence.get(key)
@@ -255,6 +269,8 @@ def _stopped(experiment: Experiment, found: _Findings, rule: str) -> str:
     if is_imported([experiment]):
         return f"Whoever made these runs {_done(experiment)}; no judge of ours has weighed it."
     outcome = _outcome(experiment)
+    if experiment.verdict is Verdict.DISCARD and found.expected_gain is not None and found.expected_gain > found.price:
+        outcome += ", as too unsure to build on"
     if found.value_of_run is not None and found.value_of_idea is not None:
         run, idea = max(0.0, found.value_of_run), max(0.0, found.value_of_idea)
         worth = "next to nothing" if run <= idea / 1000 else amount(run)
