@@ -200,13 +200,26 @@ def confirm(
     found = weigh(pairs, chosen.metric, is_sealed=_is_sealed(question, doubts))
     is_best = question.final.number == _incumbent(experiments).number
     picture = _draw_pairs(home, chosen, pairs, found, question, claimed if is_best else None)
+    report = _reported(home, chosen)
     if as_json:
-        print_json({**_confirmed(found, question, pairs), "doubts": doubts, "picture": str(picture)})
+        places = {"picture": str(picture), "report": str(report)}
+        print_json({**_confirmed(found, question, pairs), "doubts": doubts, **places})
         return
     telling.confirmation(Terminal(), chosen.metric, found, pairs, question.final, doubts, claimed if is_best else None)
-    report, _ = write_campaign_report(home, chosen)
     telling.say(f"picture: {picture}")
     telling.say(f"report: {report}")
+
+
+def _reported(home: Home, chosen: Campaign) -> Path:
+    """Write the report anew: its headline is the number that has just been confirmed."""
+    try:
+        return write_campaign_report(home, chosen)[0]
+    except OSError as error:
+        folder = home.campaign(chosen.name)
+        raise UserError(
+            f"the gain is confirmed and in the ledger, but {folder} cannot be written ({error.strerror}): make it "
+            "writable, then `autoresearch report`"
+        ) from error
 
 
 def _question(

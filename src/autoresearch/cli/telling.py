@@ -195,7 +195,10 @@ def confirmation(
     elif found.low is not None and not found.is_better and not found.is_worse:
         lines.append(f"More pairs narrow it down: autoresearch confirm --runs {2 * len(pairs)}")
     if claimed is not None and found.gain is not None:
-        lines.append(f"While it ran, the campaign saw a gain of {claimed:+.3g}: scores that won are partly lucky ones.")
+        lucky = ": scores that won are partly lucky ones" if claimed > found.gain else ""
+        lines.append(f"While it ran, the campaign saw a gain of {claimed:+.3g}{lucky}.")
+    if found.is_sealed:
+        lines.append("All of these runs were scored on sealed data, on which no decision of the campaign rested.")
     if found.missing:
         lines.append(f"{_many(found.missing, 'pair')} gave no gain because a run failed: see `autoresearch show`.")
     for line in [*lines, *doubts]:
