@@ -18,6 +18,7 @@ from autoresearch.domain.verdict import Verdict, like_with_like
 from autoresearch.ledger.results_tsv import is_imported
 
 _MAX_TEXT = 240
+_DISCARDED = "it was discarded"
 _ENDINGS = {
     Outcome.CRASHED: "Its program failed",
     Outcome.OUT_OF_MEMORY: "It ran out of memory",
@@ -269,7 +270,7 @@ def _stopped(experiment: Experiment, found: _Findings, rule: str) -> str:
     if is_imported([experiment]):
         return f"Whoever made these runs {_done(experiment)}; no judge of ours has weighed it."
     outcome = _outcome(experiment)
-    if experiment.verdict is Verdict.DISCARD and found.expected_gain is not None and found.expected_gain > found.price:
+    if outcome == _DISCARDED and found.expected_gain is not None and found.expected_gain > found.price:
         outcome += ", as too unsure to build on"
     if found.value_of_run is not None and found.value_of_idea is not None:
         run, idea = max(0.0, found.value_of_run), max(0.0, found.value_of_idea)
@@ -301,7 +302,7 @@ def _outcome(experiment: Experiment) -> str:
     if experiment.proposal.kind is Kind.ABLATION:
         part = f"#{of}" if of is not None else "the part"
         return f"{part} was taken out for good" if is_kept else f"{part} stays in"
-    return "it was kept" if is_kept else "it was discarded"
+    return "it was kept" if is_kept else _DISCARDED
 
 
 def _done(experiment: Experiment) -> str:
