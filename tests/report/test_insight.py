@@ -110,6 +110,8 @@ def test_near_misses_surprises_and_walls_teach():
     ]  # fmt: skip
     assert lessons_of(base, build(1, "discard", 2.0), noise=None) == [("large loss", 1)]
     assert lessons_of(base, *walls[:2]) == []
+    lost = build(1, "discard", 0.5, reason="stale since #3 was kept: train.py conflicts")
+    assert lessons_of(base, lost) == [("lost win", 1)]
 
 
 def test_every_lesson_says_why():

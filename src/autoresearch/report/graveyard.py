@@ -1,8 +1,9 @@
 """Failures that teach: a few of them, each with the reason why it is worth a second look.
 
-Three kinds are instructive. A near miss may win once the program around it has changed. A surprise was promised to help
-and hurt, by more than luck: what its author took for true is not. And one failure again and again is a wall that
-nobody should walk into once more. Everything else is in the log.
+Four kinds are instructive. A near miss may win once the program around it has changed. A lost win was better than what
+it was written against and fell to a conflict. A surprise was promised to help and hurt, by more than luck: what its
+author took for true is not. And one failure again and again is a wall that nobody should walk into once more.
+Everything else is in the log.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from autoresearch.report.words import amount, chance_in, number_in, what
 
 _MOST = 3
 """Of each kind."""
+_STALE = "stale"
+"""How the reason of an experiment begins that was overtaken while it ran."""
 _NEAR = 1.0
 """A loss below so many times the noise of one run is a near miss."""
 _FAR = 3.0
@@ -30,7 +33,7 @@ class Lesson:
 
     number: int
     kind: str
-    """`near miss`, `surprise`, `large loss` or `again and again`."""
+    """`near miss`, `lost win`, `surprise`, `large loss`, or a kind of failure `again and again`."""
     title: str
     """The change in its author's words."""
     sentence: str
@@ -56,10 +59,23 @@ def lessons(
         for e in sorted(experiments, key=lambda e: e.number)
         if e.verdict is Verdict.DISCARD and math.isfinite(measured.get(e.number, math.nan))
     }
-    near = _near_misses(list(discarded.values()), noise)
+    overtaken = {number: pair for number, pair in discarded.items() if pair[0].reason.startswith(_STALE)}
+    judged = [pair for number, pair in discarded.items() if number not in overtaken]
+    near = _near_misses(judged, noise)
     taken = {lesson.number for lesson in near}
-    rest = [pair for number, pair in discarded.items() if number not in taken]
-    return (*near, *_surprises(rest, noise), *_repeated(experiments, failures))
+    rest = [pair for pair in judged if pair[0].number not in taken]
+    lost = _lost_wins(list(overtaken.values()))
+    return (*near, *lost, *_surprises(rest, noise), *_repeated(experiments, failures))
+
+
+def _lost_wins(overtaken: Sequence[tuple[Experiment, float]]) -> list[Lesson]:
+    """Changes that beat the commit they were written against and could not be carried over to the newer one."""
+    ahead = sorted((pair for pair in overtaken if pair[1] > 0), key=lambda pair: (-pair[1], pair[0].number))
+    return [
+        _lesson(e, "lost win", f"It was {amount(gain)} better than the commit that it was written against, but could "
+                "not be carried over to the newer one. It is worth writing again.")
+        for e, gain in ahead[:_MOST]
+    ]  # fmt: skip
 
 
 def _near_misses(discarded: Sequence[tuple[Experiment, float]], noise: float | None) -> list[Lesson]:
