@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import campaign, derive, doctor, inspect, lab, measure
+from autoresearch.cli import campaign, confirm, derive, doctor, inspect, lab, measure
 from autoresearch.errors import AutoResearchError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ lab.register(app)
 campaign.register(app)
 inspect.register(app)
 measure.register(app)
+confirm.register(app)
 derive.register(app)
 doctor.register(app)
 

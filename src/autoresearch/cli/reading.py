@@ -11,7 +11,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from autoresearch.campaign.session import Home, find_root
-from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.experiment import Experiment, Stage, order_of_verdicts
+from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import UserError
 from autoresearch.host.clock import SystemClock
 from autoresearch.ledger.ledger import Campaign, Ledger
@@ -20,6 +21,7 @@ Lab = Annotated[Path, typer.Option("--lab", "-C", help="The lab's folder.")]
 Name = Annotated[str | None, typer.Option("--campaign", help="Its name; the newest one if absent.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Number = Annotated[str, typer.Argument(metavar="EXP", help="Its number, or the beginning of its commit.")]
+Of = Annotated[str | None, typer.Option("--of", metavar="EXP", help="Of this experiment, not of the best kept one.")]
 
 
 class Opened(NamedTuple):
@@ -79,3 +81,42 @@ def find(experiments: list[Experiment], which: str) -> Experiment:
 def print_json(value: object) -> None:
     """Print a value for programs; what JSON does not know becomes text."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def best_of(experiments: list[Experiment]) -> Experiment | None:
+    """The newest kept experiment, None before the baseline is measured."""
+    kept = [e for e in experiments if e.verdict is Verdict.KEEP and e.score is not None]
+    return max(kept, key=order_of_verdicts, default=None)
+
+
+def incumbent_of(experiments: list[Experiment]) -> Experiment:
+    """The same.
+
+    Raises:
+        UserError: The baseline is not measured yet.
+    """
+    best = best_of(experiments)
+    if best is None:
+        raise UserError("the baseline is not measured yet, so there is nothing to run again: start `autoresearch run`")
+    return best
+
+
+def runnable(chosen: Campaign, experiment: Experiment | None) -> Experiment:
+    """An experiment whose commit can be measured once more.
+
+    Raises:
+        UserError: It cannot, and why.
+    """
+    if chosen.origin != "run":
+        raise UserError(
+            f"campaign {chosen.name!r} was imported: its commits are not in this repository, so they cannot run again"
+        )
+    if experiment is None or (experiment.is_baseline and experiment.score is None):
+        return incumbent_of([])
+    if experiment.stage is not Stage.SETTLED:
+        raise UserError(f"#{experiment.number} is not decided yet: let `autoresearch run` finish it first")
+    if experiment.commit is None or experiment.score is None:
+        raise UserError(
+            f"#{experiment.number} has no score that could come out again: see `autoresearch show {experiment.number}`"
+        )
+    return experiment
