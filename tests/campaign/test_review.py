@@ -148,6 +148,7 @@ DONE, BAD = Outcome.FINISHED, Outcome.DISTURBED
         (candidate(*[BAD] * MOST_DISTURBED), Do.END, 0),
         (candidate(DONE, runs="3"), Do.RUN, 2),
         (candidate(DONE, DONE, DONE, runs="3"), Do.RUN_PARENT, 0),
+        (candidate(DONE, runs="1"), Do.JUDGE, 0),
     ],
 )
 def test_the_next_step_follows_from_how_runs_ended(experiment, what, runs):

@@ -221,8 +221,14 @@ def next_step(experiment: Experiment, parent: Experiment | None, baseline_runs: 
         return Step(Do.RUN, missing)
     if parent is None:
         return Step(Do.ACCEPT)
-    wanted = runs_wanted(experiment.proposal)
-    return Step(Do.RUN_PARENT if wanted > 1 and parent.sample.count < wanted else Do.JUDGE)
+    is_derived = experiment.proposal.kind.is_derived
+    return Step(Do.RUN_PARENT if is_derived and _lacks_seeds(experiment, parent) else Do.JUDGE)
+
+
+def _lacks_seeds(experiment: Experiment, parent: Experiment) -> bool:
+    """Whether there is luck that only one of the two had: nobody was waiting for a derived experiment's number."""
+    tried = {run.request.seed for run in parent.standing_runs}
+    return not set(experiment.sample.seeds) <= tried
 
 
 def _ended(experiment: Experiment, missing: int) -> Step | None:

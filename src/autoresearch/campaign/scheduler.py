@@ -290,8 +290,9 @@ class Scheduler:
         """
         assert experiment.commit is not None
         used = {run.request.seed for run in experiment.standing_runs}
-        if experiment.proposal.kind.is_derived and (twin := self.board.twin_of(experiment)) is not None:
-            used |= set(self.board.get(twin).sample.seeds)
+        if experiment.proposal.kind.is_derived and experiment.stage is Stage.PROPOSED:
+            twin = self.board.twin_of(experiment)
+            used |= set() if twin is None else set(self.board.get(twin).sample.seeds)
         replicate = next(j for j in count() if self._plan.seed_for(j) not in used)
         return RunRequest(
             campaign=self._plan.campaign,

@@ -182,6 +182,7 @@ def open_session(
         _end_researchers(home, campaign, ledger)
         with _noted(ledger, campaign, "session"):
             yield Session(home, config, campaign, scheduler, parts.slots)
+            _rewrite_export(home, campaign, ledger)  # a kept commit may have been run again since its row was written
 
 
 @dataclass(frozen=True)

@@ -368,7 +368,10 @@ def _export(scene: _Scene) -> Iterator[str]:
     there = read_regular(path, _LOG_BYTES)
     settled, decided = (_table(scene, stages) for stages in ((Stage.SETTLED,), (Stage.SETTLED, Stage.DECIDED)))
     if scene.is_killed:
-        # The verdict in the middle of which it was killed may be there, or a part of its row.
+        # The verdict in the middle of which it was killed may be there, or a part of its row; and a kept commit that
+        # was run again has another mean since.
+        there = None if there is None else _without_numbers(there)
+        settled, decided = _without_numbers(settled), _without_numbers(decided)
         agrees = there is None or (there.startswith(settled) and decided.startswith(there))
         agrees = agrees and (there is not None or settled.count(b"\n") == 1)
     else:
@@ -382,6 +385,12 @@ def _table(scene: _Scene, stages: tuple[Stage, ...]) -> bytes:
     metric = scene.campaign.metric
     rows = [results_tsv.row(e) for e in scene.decided if e.stage in stages]
     return "".join(f"{line}\n" for line in (results_tsv.header(metric), *rows)).encode("utf-8", "replace")
+
+
+def _without_numbers(table: bytes) -> bytes:
+    """Commit, verdict and description of each row, and as much of them as a row that was cut has."""
+    rows = (line.split(b"\t") for line in table.split(b"\n"))
+    return b"\n".join(b"\t".join([*row[:1], *row[3:]]) for row in rows)
 
 
 def _leftovers(scene: _Scene) -> Iterator[str]:
