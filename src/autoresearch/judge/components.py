@@ -27,8 +27,8 @@ import numpy as np
 from autoresearch.domain.verdict import Sample
 from autoresearch.judge.noise import CONFIDENCE, Noise, Spread, estimate, first_of_each_seed, pool, spread_of
 
-MOST_COMMITS = 200
-"""Those with the most runs are looked at; beyond that nothing is learnt, and pairs grow with the square."""
+MOST_COMMITS = 100
+"""Shared luck and drift are looked for in those with the most runs: pairs of commits grow with the square."""
 
 _LEAST_SHARED = 3
 """Degrees of freedom from which a correlation is told at all."""
@@ -105,7 +105,8 @@ def decompose(observations: Iterable[Observation], names: dict[str, str] | None 
     seed = None
     if total and nondeterminism:
         seed = math.sqrt(max(0.0, total.deviation**2 - nondeterminism.deviation**2))
-    covariance, shared = _shared_luck(samples)
+    most = list(by_commit)[:MOST_COMMITS]
+    covariance, shared = _shared_luck([samples[commit] for commit in most])
     correlation = None
     if total and total.deviation > 0 and shared >= _LEAST_SHARED:
         correlation = min(1.0, max(-1.0, covariance / total.deviation**2))
@@ -115,7 +116,7 @@ def decompose(observations: Iterable[Observation], names: dict[str, str] | None 
         seed=seed,
         correlation=correlation,
         shared_runs=shared,
-        drift=_drift([each for found in by_commit.values() for each in found]),
+        drift=_drift([each for commit in most for each in by_commit[commit]]),
         commits=len(by_commit),
         runs=sum(len(found) for found in by_commit.values()),
         remarks=(*_seed_remarks(samples, names or {}), *shape_remarks(standard_residuals(samples.values()))),
@@ -175,7 +176,7 @@ def _repeated(observations: Iterable[Observation]) -> dict[str, list[Observation
         if math.isfinite(each.value):
             groups[each.commit].append(each)
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
-    return {commit: found for commit, found in ordered[:MOST_COMMITS] if len(found) > 1}
+    return {commit: found for commit, found in ordered if len(found) > 1}
 
 
 def _sample(observations: Sequence[Observation]) -> Sample:
@@ -192,12 +193,12 @@ def _within_seeds(observations: Sequence[Observation]) -> Spread:
     return pool(spread_of(Sample(tuple(values))) for values in cells.values())
 
 
-def _shared_luck(samples: dict[str, Sample]) -> tuple[float, int]:
+def _shared_luck(samples: Sequence[Sample]) -> tuple[float, int]:
     """Covariance of two commits' values under the same seeds, pooled over all pairs; with its degrees of freedom.
 
     Each pair is centred on the seeds that it shares, so a difference between the commits plays no part.
     """
-    cells = [_by_seed(sample) for sample in samples.values()]
+    cells = [_by_seed(sample) for sample in samples]
     products, freedom = [], 0
     for ours, theirs in combinations(cells, 2):
         shared = sorted(ours.keys() & theirs.keys())
