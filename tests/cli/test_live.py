@@ -61,7 +61,7 @@ def session(folder: Path, num_slots: int, *experiments: Experiment, **limits: An
         (folder / ".autoresearch" / "runs" / request.key / "run.log").write_text(f"{EVIL}\rstep 3 [bold]of[/bold] 9")
     scheduler = SimpleNamespace(
         board=board, running=running, proposing={"agent": ProposalTask("agent", 7)}, limits=Limits(**limits),
-        began_at=time.time() - 100,
+        began_at=time.time() - 100, devotion=None,
     )  # fmt: skip
     campaign = SimpleNamespace(name="night", metric=Metric("loss"))
     return SimpleNamespace(slots=slots, scheduler=scheduler, campaign=campaign, home=Home(folder))
