@@ -87,6 +87,7 @@ def test_confirm_is_the_headline(make_lab: MakeLab) -> None:
     assert "Confirmed: loss of #2 is better" in said and "declares no sealed data" in said
     report = next((lab.root / ".autoresearch").rglob("report.md")).read_text()
     assert "# loss 0.2" in report and "pairs of fresh runs on validation data" in report
+    assert "(confirm.png)" in report
     assert (lab.root / ".autoresearch" / found["picture"]).is_file()
 
 

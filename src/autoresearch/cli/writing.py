@@ -93,6 +93,7 @@ def write_campaign_report(home: Home, campaign: Campaign, directory: Path | None
     results = [run.result for experiment in experiments for run in experiment.runs if run.result]
     environment = dict(results[-1].environment) if results else {}
     lab = campaign.lab or {}
+    folder = directory or home.campaign(campaign.name)
     context = Context(
         lab=home.root.name,
         campaign=campaign.name,
@@ -105,8 +106,8 @@ def write_campaign_report(home: Home, campaign: Campaign, directory: Path | None
         policy=campaign.policy,
         seeds=f"campaign seed {campaign.seed}; replicate j of every commit runs under the same seed j",
         environment=environment,
+        has_pairs=(folder / "confirm.png").is_file(),
     )
-    folder = directory or home.campaign(campaign.name)
     return write_report(folder, experiments, campaign.metric, context, summary=summary), summary
 
 

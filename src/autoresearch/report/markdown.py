@@ -57,6 +57,8 @@ class Context:
     """How the lab runs its program."""
     environment: dict[str, object] = field(default_factory=dict)
     """Versions and settings that the numbers depend on."""
+    has_pairs: bool = False
+    """Whether `confirm.png` lies beside the report."""
 
 
 def write_report(
@@ -159,6 +161,8 @@ def _head(experiments: Sequence[Experiment], summary: Summary, context: Context)
             f"Before it was confirmed: {escape(summary.headline, 600)}.",
             "",
         ]
+        if context.has_pairs:
+            lines += ["![The pairs of runs behind it](confirm.png)", ""]
     else:
         lines += [f"{escape(summary.headline, 600)}.", ""]
         if summary.kept:
