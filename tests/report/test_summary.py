@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.domain.metric import Direction, Metric
+from autoresearch.domain.proposal import Kind
 from autoresearch.report.summary import REFUSED, failure_of, summarise
 from tests.report.nights import build
 
@@ -122,6 +124,13 @@ def test_researchers_are_compared_by_their_gains(night):
     first, second = summarise(night, METRIC).researchers
     assert (first.name, first.experiments, first.kept, first.crashed) == ("tuner", 2, 1, 1)
     assert (second.name, second.kept, second.gain) == ("claude", 1, pytest.approx(0.01))
+
+
+def test_what_the_harness_derived_is_no_researchers(night):
+    """Removals and second tries are neither praise nor blame for anybody."""
+    derived = build(5, "discard", 1.0, parent="c4", researcher="ablate")
+    derived = replace(derived, proposal=replace(derived.proposal, kind=Kind.ABLATION, of=1))
+    assert [r.name for r in summarise([*night, derived], METRIC).researchers] == ["tuner", "claude"]
 
 
 def test_the_published_session_is_summed_up_as_its_author_did(real_log):

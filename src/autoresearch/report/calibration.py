@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from autoresearch.domain.experiment import Experiment
-from autoresearch.domain.proposal import Kind
 from autoresearch.report.kept import total
 from autoresearch.report.words import number_in
 
@@ -65,8 +64,8 @@ def calibrations(experiments: Iterable[Experiment], measured: Mapping[int, float
         predicted = experiment.proposal.expected_effect
         believed = number_in(experiment.evidence, "expected_gain")
         found = measured.get(experiment.number) if believed is None else believed
-        is_derived = experiment.proposal.kind in (Kind.ABLATION, Kind.RETEST, Kind.BASELINE)
-        if is_derived or predicted is None or found is None or not math.isfinite(predicted + found):
+        is_nobodys = experiment.is_baseline or experiment.proposal.kind.is_derived
+        if is_nobodys or predicted is None or found is None or not math.isfinite(predicted + found):
             continue
         pairs[experiment.researcher].append((predicted, found))
     lines = (Calibration(name, tuple(p for p, _ in own), tuple(f for _, f in own)) for name, own in pairs.items())

@@ -442,7 +442,7 @@ def _best_so_far(
 def _researcher_lines(ordered: Sequence[Experiment], kept: Sequence[KeptChange]) -> tuple[ResearcherLine, ...]:
     own: dict[str, list[Experiment]] = defaultdict(list)
     for experiment in ordered:
-        if experiment.verdict is not None and not experiment.is_baseline:
+        if experiment.verdict is not None and not experiment.is_baseline and not experiment.proposal.kind.is_derived:
             own[experiment.researcher].append(experiment)
     lines = []
     for name, found in own.items():

@@ -75,7 +75,7 @@ def what(experiment: Experiment) -> str:
     """An experiment in one line; one that the harness derived from another says from which, and how."""
     words = first_line(experiment.proposal.hypothesis or experiment.reason)
     of, kind = experiment.proposal.of, experiment.proposal.kind
-    if of is None or kind not in (Kind.ABLATION, Kind.RETEST):
+    if of is None or not kind.is_derived:
         return words
     origin = f"removes #{of}" if kind is Kind.ABLATION else f"tries #{of} again"
     if f"#{of}" in words:
