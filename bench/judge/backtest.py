@@ -20,11 +20,14 @@ from pathlib import Path
 
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.proposal import Kind
 from autoresearch.domain.verdict import Action, Case, Sample, Verdict
 from autoresearch.judge.policy import Policy, policy_named
 from autoresearch.ledger import results_tsv
 from autoresearch.report.words import amount, chance_in, number_in
 
+REPLICATES = 200
+"""Runs of the baseline that tell the judge of the noise: an even number."""
 SURE = 1.96
 """Standard deviations on either side that hold 95 % of a belief."""
 SAYS = {
@@ -72,7 +75,7 @@ def backtest(experiments: Sequence[Experiment], metric: Metric, noise: float, po
     found = []
     incumbent: Experiment | None = None
     for experiment in map(_with_own_seeds, experiments):
-        settled = experiment
+        settled = experiment if incumbent is None else replace(experiment, parent=incumbent.commit or "")
         if incumbent is not None and experiment.score is not None and experiment.verdict is not Verdict.CRASH:
             case = Case(
                 metric=metric,
@@ -84,7 +87,7 @@ def backtest(experiments: Sequence[Experiment], metric: Metric, noise: float, po
                 parent=incumbent.number,
             )
             decision = policy.decide(case)
-            settled = replace(experiment, evidence=decision.evidence)
+            settled = replace(settled, evidence=decision.evidence)
             if experiment.verdict is Verdict.KEEP:
                 gain = metric.gain(case.candidate.mean, case.incumbent.mean)
                 expected = number_in(decision.evidence, "expected_gain")
@@ -102,10 +105,32 @@ def backtest(experiments: Sequence[Experiment], metric: Metric, noise: float, po
                         action=decision.action,
                     )
                 )
-        policy.learn(settled)
-        if experiment.verdict is Verdict.KEEP and experiment.score is not None:
-            incumbent = settled
+        is_keep = experiment.verdict is Verdict.KEEP and experiment.score is not None
+        if incumbent is not None:
+            policy.learn(settled)
+        elif is_keep:
+            policy.learn(_as_measured_baseline(settled, noise))
+        incumbent = settled if is_keep else incumbent
     return found
+
+
+def _as_measured_baseline(experiment: Experiment, noise: float) -> Experiment:
+    """The first row as a baseline whose many runs scatter by exactly the noise: how the judge is told of it.
+
+    So it takes the first level as known well, which matters to the first keep alone.
+    """
+    assert experiment.score is not None
+    run, reach = experiment.runs[0], noise * math.sqrt((REPLICATES - 1) / REPLICATES)
+    assert run.result is not None
+    runs = tuple(
+        replace(
+            run,
+            request=replace(run.request, ordinal=place, seed=-2 - place),
+            result=replace(run.result, metric=experiment.score + (reach if place % 2 else -reach)),
+        )
+        for place in range(REPLICATES)
+    )
+    return replace(experiment, proposal=replace(experiment.proposal, kind=Kind.BASELINE), runs=runs)
 
 
 def _with_own_seeds(experiment: Experiment) -> Experiment:
@@ -274,7 +299,7 @@ def main() -> int:
     log = results_tsv.read(chosen.file)
     experiments = log.experiments(chosen.file.stem)
     for noise in chosen.noise:
-        found = backtest(experiments, log.metric, noise, policy_named(chosen.policy))
+        found = backtest(experiments, log.metric, noise, policy_named(chosen.policy, log.metric))
         print(f"### Noise {amount(noise)}\n\n{table(found, noise, whole_gain(experiments, log.metric, found))}\n")
         if chosen.figure and noise == chosen.noise[0]:
             title = f"{len(found)} kept changes of {chosen.file.stem}: what was measured, and what is to be believed"

@@ -84,12 +84,14 @@ def test_the_picture_and_the_tables_are_made_by_one_command(script, tmp_path, mo
 def test_what_is_drawn_lies_in_the_picture(script):
     """The limits hold every interval but the leaps, which are told in words."""
     log = results_tsv.read(LOG)
-    found = script.backtest(log.experiments("mar8"), log.metric, NOISE, Witness())
+    witness = Witness()
+    found = script.backtest(log.experiments("mar8"), log.metric, NOISE, witness)
+    assert witness.learnt[0].sample.deviation == pytest.approx(NOISE)
     low, high = script._limits(found, NOISE)
     assert low < -NOISE and NOISE < high < found[0].gain
 
 
 def test_the_published_logs_can_all_be_judged(script, real_log):
     """Logs without a baseline row, with crashes, with columns of their own."""
-    found = script.backtest(real_log.experiments("night"), real_log.metric, 0.001, policy_named("greedy"))
+    found = script.backtest(real_log.experiments("night"), real_log.metric, 0.001, policy_named("greedy", real_log.metric))
     assert all(one.action in (Action.KEEP, Action.DISCARD) for one in found)
