@@ -93,5 +93,7 @@ def test_what_is_drawn_lies_in_the_picture(script):
 
 def test_the_published_logs_can_all_be_judged(script, real_log):
     """Logs without a baseline row, with crashes, with columns of their own."""
-    found = script.backtest(real_log.experiments("night"), real_log.metric, 0.001, policy_named("greedy", real_log.metric))
+    found = script.backtest(
+        real_log.experiments("night"), real_log.metric, 0.001, policy_named("greedy", real_log.metric)
+    )
     assert all(one.action in (Action.KEEP, Action.DISCARD) for one in found)
