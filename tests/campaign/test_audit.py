@@ -125,6 +125,29 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda lab: write(lab, "UPDATE run SET metric = metric - 1 WHERE experiment = ?", kept(lab)[0]),
         "the journal says",
     ),
+    "removal of nothing": (
+        lambda lab: write(lab, "UPDATE experiment SET proposal = json_set(proposal, '$.kind', 'ablation', '$.of', 9) "
+                          "WHERE number = 1"),
+        "which has no earlier change",
+    ),
+    "removal of what was never kept": (
+        lambda lab: write(
+            lab,
+            "UPDATE experiment SET proposal = json_set(proposal, '$.kind', 'ablation', '$.of', "
+            "(SELECT min(number) FROM experiment WHERE verdict = 'discard')) "
+            "WHERE number = (SELECT max(number) FROM experiment)",
+        ),
+        "which was never kept",
+    ),
+    "taken away twice": (
+        lambda lab: write(
+            lab,
+            "UPDATE experiment SET verdict = 'keep', proposal = json_set(proposal, '$.kind', 'ablation', '$.of', "
+            "(SELECT min(number) FROM experiment WHERE verdict = 'keep' AND number > 0)) WHERE number IN "
+            "(SELECT number FROM experiment ORDER BY number DESC LIMIT 2)",
+        ),
+        "was taken away 2 times",
+    ),
     "one seed measured twice": (
         lambda lab: write(lab, "UPDATE run SET seed = 1 WHERE experiment = 0"),
         "measured 3 times under seed 1",

@@ -34,6 +34,7 @@ import psutil
 from autoresearch.campaign.session import Home
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Source
+from autoresearch.domain.proposal import Kind
 from autoresearch.domain.run import Outcome, RunResult
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import AutoResearchError, LedgerError, UserError
@@ -253,6 +254,26 @@ def _repeats(scene: _Scene) -> Iterator[str]:
                 yield f"#{e.number}: run {run.request.ordinal} executed {str(ran)[:12]}, not {run.request.commit[:12]}"
 
 
+def _derivations(scene: _Scene) -> Iterator[str]:
+    """What nobody wrote comes from something earlier, and nothing is taken away twice."""
+    by_number = {e.number: e for e in scene.experiments}
+    taken: Counter[int] = Counter()
+    for e in scene.experiments:
+        kind, of = e.proposal.kind, e.proposal.of
+        if not kind.is_derived or (kind is Kind.ABLATION and of is None):
+            continue
+        origin = None if of is None or of >= e.number else by_number.get(of)
+        if origin is None or origin.commit is None:
+            yield f"#{e.number} ({kind}) comes from #{of}, which has no earlier change"
+        elif kind is Kind.ABLATION and origin.verdict is not Verdict.KEEP:
+            yield f"#{e.number} takes #{of} away, which was never kept"
+        elif kind is Kind.ABLATION and e.verdict is Verdict.KEEP:
+            taken[origin.number] += 1
+    for number, count in taken.items():
+        if count > 1:
+            yield f"#{number} was taken away {count} times"
+
+
 # --- ledger and git ---------------------------------------------------------------------------------------------------
 
 
@@ -448,6 +469,6 @@ def _repository(scene: _Scene) -> Iterator[str]:
 
 
 _CHECKS: tuple[Callable[[_Scene], Iterator[str]], ...] = (
-    _numbers, _stages, _journal, _repeats, _branch, _refs, _parents, _results, _export, _leftovers,
+    _numbers, _stages, _journal, _repeats, _derivations, _branch, _refs, _parents, _results, _export, _leftovers,
 )  # fmt: skip
 _THOROUGH: tuple[Callable[[_Scene], Iterator[str]], ...] = (_processes, _database, _repository)
