@@ -21,6 +21,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from autoresearch.campaign.board import Board
+from autoresearch.campaign.derive import Requested, map_wishes
 from autoresearch.campaign.review import Notice
 from autoresearch.campaign.scheduler import ProposalTask, RunTask
 from autoresearch.campaign.session import Home
@@ -96,6 +97,15 @@ def test_view_says_how_it_stands(tmp_path: Path) -> None:
     assert "1 of 9 experiments done in 0:01:40, about 0:00:40 left" in said
     assert "#2 [red]evil[/red] [/]" in said and "step 3 [bold]of[/bold] 9" in said
     assert "gpu0" in said and "idle" in said and "agent writes #7" in said and "finishing 1 run" in said
+
+
+def test_view_of_what_a_person_asked_for_counts_down(tmp_path: Path) -> None:
+    """Two removals are asked for and none is made, so two are to go; no limit of the campaign plays a part."""
+    view = session(tmp_path, 1, experiment(0, 1.5, Verdict.KEEP), experiment(1, 1.2, Verdict.KEEP), experiments=9)
+    switches = {"USE_SMEAR": False}
+    view.scheduler.devotion = Requested(lambda board: map_wishes(board, switches, None, 1), "ablate")
+    said = "\n".join(drawn(view, 140))
+    assert "2 to go, about 0:00:" in said and "of 9 experiments" not in said
 
 
 def test_view_before_anything_is_known(tmp_path: Path) -> None:

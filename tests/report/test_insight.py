@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.domain.metric import Metric
-from autoresearch.domain.proposal import Kind
+from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome
 from autoresearch.report.calibration import Calibration, calibrations
 from autoresearch.report.phases import SHARE, main_phase, phases
@@ -95,6 +95,14 @@ def test_beliefs_are_shown_where_every_keep_has_one():
 def lessons_of(*experiments, noise=0.1):
     """Kind and number of each lesson."""
     return [(lesson.kind, lesson.number) for lesson in summarise(experiments, METRIC, noise=noise).lessons]
+
+
+def test_a_part_that_stays_in_is_no_failed_idea():
+    """A removal that lost by little is no near miss of anybody."""
+    near = build(1, "discard", 1.01)
+    removal = replace(near, proposal=Proposal("without #0", Kind.ABLATION, of=0))
+    assert lessons_of(build(0, "keep", 1.0), near) == [("near miss", 1)]
+    assert lessons_of(build(0, "keep", 1.0), removal) == []
 
 
 def test_near_misses_surprises_and_walls_teach():

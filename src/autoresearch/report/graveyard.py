@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.proposal import Kind
 from autoresearch.domain.verdict import Verdict
 from autoresearch.report.words import amount, chance_in, number_in, what
 
@@ -54,6 +55,9 @@ def lessons(
         failures: Number → kind of failure and its sentence, of those without a score.
         noise: Standard deviation of one run; None when it is not known.
     """
+    # A part that stays in because its removal lost is no failed idea.
+    experiments = [e for e in experiments if e.proposal.kind is not Kind.ABLATION]
+    failures = {e.number: failures[e.number] for e in experiments if e.number in failures}
     discarded = {
         e.number: (e, measured[e.number])
         for e in sorted(experiments, key=lambda e: e.number)
