@@ -172,8 +172,7 @@ class Study:
         Returns:
             Names, seeds, and values of shape (configurations, seeds).
         """
-        first = [run for run in self.runs if run.take == 0 and run.budget == "steps"]
-        known = {(run.configuration, run.seed): run.value for run in first}
+        known = self._values
         seeds = sorted({seed for _, seed in known})
         tables = [
             ([name for name in self.steps if all((name, seed) in known for seed in seeds[:count])], seeds[:count])
@@ -181,6 +180,21 @@ class Study:
         ]
         names, whole = max(tables, key=lambda table: len(table[0]) * len(table[1]))
         return names, whole, np.array([[known[name, seed] for seed in whole] for name in names])
+
+    def gains(self) -> dict[str, float]:
+        """Mean gain of each change over the baseline under the seeds that both have; at least two."""
+        known, found = self._values, {}
+        for name in self.steps:
+            seeds = [seed for configuration, seed in known if configuration == name and (BASELINE.name, seed) in known]
+            if name != BASELINE.name and len(seeds) > 1:
+                found[name] = float(np.mean([known[BASELINE.name, seed] - known[name, seed] for seed in seeds]))
+        return found
+
+    @property
+    def _values(self) -> dict[tuple[str, int], float]:
+        """The value of each configuration under each seed."""
+        first = [run for run in self.runs if run.take == 0 and run.budget == "steps"]
+        return {(run.configuration, run.seed): run.value for run in first}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
