@@ -1,11 +1,16 @@
 """Campaigns replayed from real runs: is a policy's rank in simulations its rank on real noise?
 
-    python bench/judge/live.py [--repeats 1000] [--budgets 60,125,500] [--policies greedy,belief] [--json FILE]
+    python bench/judge/live.py [--repeats 1000] [--judged 200] [--budgets 125,500] [--policies ...] [--json FILE]
 
 Effects and luck come from `replicates.py`: real runs of the pretraining lab, every configuration under the same seeds.
 A campaign is a stream of proposals. Each proposal is one of the measured changes, drawn at random; its true gain is the
-measured mean difference to the baseline under the same seeds, and each of its runs adds luck that was measured too. The
-policies are those of `rules.py`, many campaigns at once; all of them meet the same proposals in the same order.
+measured mean difference to the baseline under the same seeds, and each of its runs adds luck that was measured too. All
+policies meet the same proposals in the same order.
+
+**Policies.** `greedy`, `margin`, `fixed-n` and `seedless` (the belief ratchet without regard for seeds) are those of
+`rules.py`, a thousand campaigns at once. `belief` is the judge itself, `autoresearch.judge.policy`, called as a
+campaign calls it, with the seed of each run: slower, so it plays the first `--judged` campaigns only. Optimism is what
+a rule says of its incumbent less the truth; the judge says it at the keep.
 
 **Diminishing gains.** Kept gains add up. A helpful change is worth its measured gain times exp(-G / H), where G is what
 was truly gained so far and H the sum of all helpful changes' gains; a harmful change always costs the same. So a
@@ -43,8 +48,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rules import Belief, Greedy, Rule, Runs
 from variance import residuals, shared_share
 
+from autoresearch.domain.experiment import Experiment, Run, Stage
+from autoresearch.domain.metric import Metric
+from autoresearch.domain.proposal import Kind, Proposal
+from autoresearch.domain.run import Outcome, RunRequest, RunResult
+from autoresearch.domain.verdict import Action, Case, Decision, Verdict
 from autoresearch.errors import UserError
 from autoresearch.host.files import write_text
+from autoresearch.judge.noise import Spread, pool, spread_of
+from autoresearch.judge.policy import Policy, policy_named
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -55,9 +67,17 @@ POLICIES: dict[str, Callable[[float], Rule]] = {
     "greedy": lambda _: Greedy(),
     "margin": lambda sigma: Greedy(margin=2.0, sigma=sigma),
     "fixed-n": lambda _: Greedy(runs=3),
-    "belief": Belief,
+    "seedless": Belief,
 }
 """From the noise of one run to a rule; greedy first, because others are compared with it."""
+
+JUDGED = ("belief", "trust", "explore")
+"""Policies that the judge itself plays."""
+
+METRIC = Metric("val_bpb")
+BASELINE_RUNS = 3
+MOST_ASKED = 16
+"""Runs that a policy may ask for in one case, as in a campaign."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +154,10 @@ class Fortune:
             seed = self._rng.integers(seeds, size=campaigns)
         return self._source.shared[seed] + self._rng.choice(self._source.own.ravel(), campaigns)
 
+    def seed(self, number: int, ordinal: int) -> int:
+        """What the seed of a run is called: replicate j of every program shares it, unless nothing is shared."""
+        return 1000 * number + ordinal if self._way == "unshared" else ordinal
+
 
 @dataclass(frozen=True)
 class Played:
@@ -153,7 +177,7 @@ def play(policy: str, source: Source, way: str, budget: int, campaigns: int, see
     """Play campaigns of `budget` runs, the baseline's included."""
     source = source.paired if way == "paired" else source
     rule = POLICIES[policy](source.sigma)
-    proposals = np.random.default_rng([seed, 0]).integers(len(source.gains), size=(budget, campaigns))
+    proposals = _proposals(source, budget, campaigns, seed)
     fortune = Fortune(source, way, campaigns, np.random.default_rng([seed, 1]))
     everyone, none = np.arange(campaigns), np.zeros(campaigns, dtype=np.int64)
     rule.start(np.stack([fortune.of(none, none + j) for j in range(rule.baseline_runs)], 1))
@@ -161,8 +185,7 @@ def play(policy: str, source: Source, way: str, budget: int, campaigns: int, see
     runs, number = Runs.none(campaigns), none.copy()
     for _ in range(budget - rule.baseline_runs):
         change = proposals[number, everyone]
-        effect = source.gains[change]
-        effect = np.where(effect > 0, effect * np.exp(-np.maximum(truth, 0) / source.headroom), effect)
+        effect = _effect(source, change, truth)
         runs.add(truth + effect + fortune.of(source.row[change], runs.count.astype(np.int64)))
         again, keep = rule.decide(runs)
         truth = truth + np.where(keep, effect, 0)
@@ -172,9 +195,102 @@ def play(policy: str, source: Source, way: str, budget: int, campaigns: int, see
     return Played(truth, rule.reported - truth, keeps, false_keeps, number.astype(float))
 
 
+class Judged:
+    """One campaign under the judge's own policy; its programs are experiments, as a policy sees them."""
+
+    def __init__(self, policy: Policy, source: Source, fortune: Fortune) -> None:
+        self._policy, self._source, self._fortune = policy, source, fortune
+        self._truth, self._row = {0: 0.0}, {0: 0}
+        self._spreads: dict[int, Spread] = {}
+        self.runs = 0
+
+    def play(self, changes: Whole, budget: int) -> tuple[float, ...]:
+        """Play; return true gain, optimism, keeps, false keeps and decided candidates."""
+        incumbent = self._settle(self._run(_experiment(0, 0, Kind.BASELINE), BASELINE_RUNS), Verdict.KEEP)
+        believed, number, effects = incumbent.sample.mean, 0, []
+        while self.runs < budget:
+            truth = self._truth[incumbent.number]
+            effect = float(_effect(self._source, changes[number : number + 1], np.array([truth]))[0])
+            number += 1
+            self._truth[number], self._row[number] = truth + effect, int(self._source.row[changes[number - 1]])
+            candidate = self._run(_experiment(number, incumbent.number, Kind.TUNE), 1)
+            decision, candidate, incumbent = self._decide(candidate, incumbent, budget)
+            kept = decision.action is Action.KEEP
+            candidate = self._settle(candidate, Verdict.KEEP if kept else Verdict.DISCARD)
+            if kept:
+                incumbent, believed = candidate, float(decision.evidence.get("believed", candidate.sample.mean))
+                effects.append(effect)
+        gain = self._truth[incumbent.number]
+        return gain, 1.0 - believed - gain, len(effects), sum(effect <= 0 for effect in effects), number
+
+    def _decide(self, candidate: Experiment, incumbent: Experiment, budget: int) -> Verdicts:
+        for _ in range(MOST_ASKED):
+            noise = pool(self._spreads.values()).deviation
+            case = Case(METRIC, candidate.sample, incumbent.sample, noise, number=candidate.number,
+                        parent=incumbent.number, kind=Kind.TUNE)  # fmt: skip
+            decision = self._policy.decide(case)
+            if self.runs >= budget or decision.action in (Action.KEEP, Action.DISCARD):
+                break
+            if decision.action is Action.RUN_CANDIDATE:
+                candidate = self._run(candidate, 1)
+            else:
+                incumbent = self._run(incumbent, 1)
+        return decision, candidate, incumbent
+
+    def _run(self, experiment: Experiment, times: int) -> Experiment:
+        number, runs = experiment.number, list(experiment.runs)
+        for ordinal in range(len(runs), len(runs) + times):
+            luck = float(self._fortune.of(np.array([self._row[number]]), np.array([ordinal]))[0])
+            seed = self._fortune.seed(number, ordinal)
+            request = RunRequest("live", number, ordinal, experiment.commit or "", seed, 1.0, 2.0)
+            runs.append(Run(request, "0", RunResult(Outcome.FINISHED, 1.0 - self._truth[number] - luck)))
+        self.runs += times
+        experiment = replace(experiment, runs=tuple(runs))
+        if len(runs) > 1:
+            self._spreads[number] = spread_of(experiment.sample)
+        return experiment
+
+    def _settle(self, experiment: Experiment, verdict: Verdict) -> Experiment:
+        settled = replace(experiment, stage=Stage.SETTLED, verdict=verdict)
+        self._policy.learn(settled)
+        return settled
+
+
+Verdicts = tuple[Decision, Experiment, Experiment]
+"""The last decision, and candidate and incumbent with all their runs."""
+
+
+def _experiment(number: int, parent: int, kind: Kind) -> Experiment:
+    return Experiment("live", number, "bench", f"c{parent}", Stage.PROPOSED, f"c{number}", Proposal("", kind))
+
+
+def _effect(source: Source, change: Whole, truth: Array) -> Array:
+    """What a change truly gains where `truth` has been gained already, shape (campaigns,)."""
+    gain = source.gains[change]
+    return np.where(gain > 0, gain * np.exp(-np.maximum(truth, 0) / source.headroom), gain)
+
+
+def _proposals(source: Source, budget: int, campaigns: int, seed: int) -> Whole:
+    """Changes in the order of their proposal, shape (budget, campaigns); a longer campaign begins alike."""
+    return np.random.default_rng([seed, 0]).integers(len(source.gains), size=(budget, campaigns))
+
+
+def play_judged(policy: str, source: Source, way: str, budget: int, campaigns: int, of: int, seed: int) -> Played:
+    """As `play`, by the judge itself: the first campaigns of as many as `of`."""
+    source = source.paired if way == "paired" else source
+    proposals = _proposals(source, budget, of, seed)
+    found = [
+        Judged(
+            policy_named(policy, METRIC), source, Fortune(source, way, 1, np.random.default_rng([seed, 2, campaign]))
+        ).play(proposals[:, campaign], budget)
+        for campaign in range(campaigns)
+    ]
+    return Played(*(np.array(each, float) for each in zip(*found, strict=True)))
+
+
 def summarise(played: Played, greedy: Played, budget: int) -> dict[str, float]:
     """Return means over campaigns with their spread, and the gain over greedy's on the same proposals."""
-    ahead = played.gain - greedy.gain
+    ahead = played.gain - greedy.gain[: len(played.gain)]
     return {
         "gain": float(played.gain.mean()),
         "gain_deviation": float(played.gain.std(ddof=1)),
@@ -217,9 +333,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=Path, default=OUT, help="the file of real runs")
     parser.add_argument("--repeats", type=int, default=1000, help="campaigns in each cell")
-    parser.add_argument("--budgets", default="60,125,500", help="runs of a campaign, the baseline's included")
+    parser.add_argument("--judged", type=int, default=200, help="campaigns of the judge itself in each cell")
+    parser.add_argument("--budgets", default="125,500", help="runs of a campaign, the baseline's included")
     parser.add_argument("--luck", default=",".join(LUCKS))
-    parser.add_argument("--policies", default=",".join(POLICIES))
+    parser.add_argument("--policies", default="greedy,margin,fixed-n,seedless,belief")
     parser.add_argument("--scales", default="1,0.3", help="what all gains are multiplied by")
     parser.add_argument("--json", type=Path, help="where to save the figures")
     options = parser.parse_args()
@@ -229,7 +346,7 @@ def main() -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for asked, known in ((options.luck, LUCKS), (options.policies, POLICIES)):
+    for asked, known in ((options.luck, LUCKS), (options.policies, (*POLICIES, *JUDGED))):
         if unknown := set(asked.split(",")) - set(known):
             print(f"error: there is no '{min(unknown)}'; there is: {', '.join(known)}", file=sys.stderr)
             return 2
@@ -244,7 +361,11 @@ def main() -> int:
             at = (scaled, way, int(budget), options.repeats, int(budget))
             greedy = play("greedy", *at)
             for policy in policies:
-                played = greedy if policy == "greedy" else play(policy, *at)
+                if policy in JUDGED:
+                    few = min(options.judged, options.repeats)
+                    played = play_judged(policy, *at[:3], few, *at[3:])
+                else:
+                    played = greedy if policy == "greedy" else play(policy, *at)
                 cells.append(
                     {"scale": float(scale), "luck": way, "budget": int(budget), "policy": policy}
                     | summarise(played, greedy, int(budget))

@@ -92,3 +92,12 @@ def test_unshared_luck_has_nothing_in_common(live):
     one, other = (fortune.of(whole(*[row] * campaigns), whole(*[0] * campaigns)) for row in (1, 2))
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.05
     assert one.std() == pytest.approx(source.sigma, rel=0.05)
+
+
+def test_the_judge_itself_plays_the_same_campaigns(live):
+    """Without luck the judge's greedy rule and the bench's come to the same end on the same proposals."""
+    source = source_of(live, 0.0, 0.0)
+    bench = live.play("greedy", source, "redrawn", 43, 4, 1)
+    judged = live.play_judged("greedy", source, "redrawn", 43, 2, 4, 1)
+    assert judged.gain == pytest.approx(bench.gain[:2], abs=0.002)
+    assert judged.optimism == pytest.approx(np.zeros(2), abs=1e-9)
