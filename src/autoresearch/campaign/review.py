@@ -152,6 +152,7 @@ class Review:
             kind=experiment.proposal.kind,
             number=experiment.number,
             parent=parent.number,
+            of=experiment.proposal.of,
         )
         decision = self._policy.decide(case)
         stale = parent.number != self._board.incumbent

@@ -497,7 +497,7 @@ def _fresh_name(known: Collection[str], clock: Clock) -> str:
 
 def _policy(config: LabConfig) -> Policy:
     try:
-        return policy_named(config.campaign.policy)
+        return policy_named(config.campaign.policy, config.metric.to_metric())
     except ValueError as error:
         raise LabError(f"autoresearch.toml: campaign.policy: {error}") from None
 

@@ -89,6 +89,8 @@ class Case:
     """The candidate's experiment."""
     parent: int = 0
     """The incumbent's experiment: the one that the candidate was written against."""
+    of: int | None = None
+    """The earlier experiment whose change the candidate takes away or tries again."""
 
 
 class Action(StrEnum):

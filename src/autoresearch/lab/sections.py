@@ -297,9 +297,15 @@ class SlotsSection(Section):
 class CampaignSection(Section):
     """How a campaign goes about it, and when it ends; the command line may set other limits."""
 
-    policy: str = Field(default="greedy", min_length=1, title="the name of a policy", description="The judge's rule.")
+    policy: str = Field(
+        default="belief",
+        min_length=1,
+        title="'belief', 'trust', 'explore', 'greedy', 'margin' or 'fixed-n'",
+        description="The judge's rule. `belief` knows about noise; `trust` and `explore` are its two presets, which it "
+        "chooses between by itself; the others are what the field does, for comparison.",
+    )
     baseline_runs: int = Field(
-        default=2,
+        default=3,
         ge=1,
         title="a whole number of at least 1",
         description="Runs of the untouched lab before anything is judged.",
