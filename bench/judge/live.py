@@ -9,8 +9,8 @@ policies meet the same proposals in the same order.
 
 **Policies.** `greedy`, `margin`, `fixed-n` and `seedless` (the belief ratchet without regard for seeds) are those of
 `rules.py`, a thousand campaigns at once. `belief` is the judge itself, `autoresearch.judge.policy`, called as a
-campaign calls it, with the seed of each run: slower, so it plays the first `--judged` campaigns only. Optimism is what
-a rule says of its incumbent less the truth; the judge says it at the keep.
+campaign calls it, with the seed of each run: slower, so it plays the first `--judged` campaigns only. Optimism is how
+much better than the truth a rule takes its incumbent to be, at the end.
 
 **Diminishing gains.** Kept gains add up. A helpful change is worth its measured gain times exp(-G / H), where G is what
 was truly gained so far and H the sum of all helpful changes' gains; a harmful change always costs the same. So a
@@ -220,6 +220,9 @@ class Judged:
             if kept:
                 incumbent, believed = candidate, float(decision.evidence.get("believed", candidate.sample.mean))
                 effects.append(effect)
+        # The evidence tells what was believed at the keep; later discards have measured the incumbent again since.
+        if level := getattr(self._policy, "_levels", {}).get(incumbent.number):
+            believed = -float(level.mean)
         gain = self._truth[incumbent.number]
         return gain, 1.0 - believed - gain, len(effects), sum(effect <= 0 for effect in effects), number
 

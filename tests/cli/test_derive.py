@@ -106,7 +106,8 @@ def test_a_keep_that_was_luck_is_taken_out(make_lab: MakeLab) -> None:
         "noise = ",
         f'luck = -0.5 if os.environ["AUTORESEARCH_SEED"] == "{seed_of(7, 0)}" else 0.2\nnoise = (Y != 1.0) * luck + ',
     )
-    lab = make_lab(train=train, agent=AGENT.replace('("X", 0.4)', '("Y", 0.999)'))
+    agent = AGENT.replace('("X", 0.4)', '("Y", 0.999)')
+    lab = make_lab(train=train, agent=agent, campaign='policy = "greedy"')  # `belief` would not have kept it
     lab.run("--experiments", 1, "--campaign", "night")
     assert lab.log()[1]["verdict"] == "keep"
 

@@ -62,7 +62,7 @@ def test_show_by_number_and_commit(done: Lab) -> None:
 def test_show_explains_the_verdict_in_sentences(done: Lab) -> None:
     """A keep, a crash and the baseline are told in whole sentences, with what was measured first."""
     kept = done.cli("show", 1).stdout
-    assert "In one run this change reached loss 0.500, and the baseline 1.000 (one run): better by 0.5." in kept
+    assert "In one run this change reached loss 0.500, and the baseline 1.000 (one run): better by 0.5" in kept
     assert "lets a single run decide" in kept or "no more was run" in kept
     other = done.cli("show", 2).stdout  # it fails, or has been overtaken by then
     assert "Its program failed: ZeroDivisionError: division by zero." in other or "It was never run: stale" in other

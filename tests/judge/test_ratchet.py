@@ -139,7 +139,7 @@ def test_a_disaster_says_little_of_the_incumbent():
 
 
 def test_lines_have_a_price():
-    """Sixty lines more must earn one deviation; sixty less may lose one; nobody is charged for a rewrite of thousands."""
+    """Sixty lines more must earn one deviation; sixty less may lose one; and nobody pays for thousands."""
     assert price_of(60, 0, 2.0) == pytest.approx(2.0)
     assert price_of(0, 60, 2.0) == pytest.approx(-2.0)
     assert price_of(5000, 10, 2.0) == pytest.approx(2.0)

@@ -256,4 +256,4 @@ def _after(level: Level, share: Array, weight: Array, spread: Array) -> Array:
 def _pick(trusting: npt.NDArray[np.bool_], name: str, part: int | None = None) -> Array:
     values = (getattr(preset, name) for preset in (TRUST, EXPLORE))
     trust, explore = (value if part is None else value[part] for value in values)
-    return np.where(trusting, trust, explore)
+    return np.asarray(np.where(trusting, trust, explore))

@@ -304,9 +304,7 @@ def _incumbent_text(brief: Brief, incumbent: dict[str, Any] | None) -> str:
         f"{incumbent['num_runs']} run(s). Noise: {noise}.",
     ]
     if brief.rounding.step is not None:
-        lines.append(
-            f"Scores and gains here are rounded to {brief.rounding.step:g}: smaller differences are luck."
-        )
+        lines.append(f"Scores and gains here are rounded to {brief.rounding.step:g}: smaller differences are luck.")
     if incumbent["constants"]:
         lines.append("Its constants:\n\n" + _list(f"`{k} = {v!r}`" for k, v in incumbent["constants"].items()))
     return "\n\n".join(lines)
