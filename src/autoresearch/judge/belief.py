@@ -38,6 +38,9 @@ _GUESSED_NOISE = 0.001
 """Of the baseline's magnitude: the noise until it is measured. Training labs on large GPUs lie a little below it, on
 small machines a few times above; the baseline's own runs soon outweigh it."""
 
+_LEAST_UNIT = 1e-150
+"""Its square is the smallest number that can be divided by."""
+
 
 class Belief:
     """The default policy. See `judge.ratchet` for the rule, and `docs/judge.md` for its figures."""
@@ -152,7 +155,8 @@ class Belief:
         if spread.deviation is not None:
             self._guess = float(noise_guess(self._guess, spread.deviation))
         self._learn_noise(baseline.number, sample, spread)
-        unit = math.sqrt(self._luck.variance) or abs(sample.mean) * 1e-6 or 1e-6  # without noise any unit will do
+        unit = math.sqrt(self._luck.variance) or abs(sample.mean) * 1e-6  # without noise any unit will do
+        unit = max(unit, _LEAST_UNIT)
         self._effects = Effects.before_any(unit)
         mean, variance = self._luck.adjusted(sample)
         self._remember(baseline, Level(np.asarray(mean), np.asarray(variance / sample.count)), sample)
