@@ -112,9 +112,14 @@ def _parts(row: Callable[[str, str, str], None], parts: Components) -> None:
 
 def _drift(drift: Drift) -> tuple[str, str]:
     reach = max(abs(drift.low), abs(drift.high))
+    time = f"{drift.hours:.2g} h" if drift.hours >= 1 else f"{60 * drift.hours:.2g} min"
     if drift.p < 0.01:
-        return f"{drift.per_hour:+.2g}", f"an hour, over {drift.hours:.2g} h: the machine changes while runs are made"
-    return "none seen", f"below {reach:.2g} an hour, over {drift.hours:.2g} h"
+        return f"{drift.per_hour:+.2g}", f"an hour, over {time}: the machine changes while runs are made"
+    if reach == 0:
+        return "none", f"in {time}: the same seeds gave the same numbers at any time"
+    if drift.hours < 1:  # a rate by the hour would say more than was watched
+        return "none seen", f"less than {reach * drift.hours:.2g} in the {time} that it was watched"
+    return "none seen", f"less than {reach:.2g} an hour, over {time}"
 
 
 def _gains(console: Console, parts: Components, gains: Mapping[int, float]) -> None:

@@ -250,6 +250,8 @@ def _drift(observations: Sequence[Observation]) -> Drift | None:
     slope = float(time_rest @ value_rest) / leverage
     left = value_rest - slope * time_rest
     error = math.sqrt(float(left @ left) / freedom / leverage)
+    if max(abs(slope), error) < 1e-10:  # of the largest difference: nothing but rounding
+        return Drift(0.0, 0.0, 0.0, 1.0, float(hours.max()))
     if error == 0:
         return None
     from scipy.special import stdtr, stdtrit  # noqa: PLC0415

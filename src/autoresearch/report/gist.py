@@ -27,22 +27,23 @@ def gist(summary: Summary) -> Iterable[str]:
             f"in {signed(summary.believed_gain)}{why}."
         )
     if summary.expected_false_keeps is not None:
-        yield (
-            f"Of the {len(kept)} kept, {_about(summary.expected_false_keeps)} expected to be no better than what "
-            "they replaced."
-        )
-    if summary.noise is not None:
+        yield _false_keeps(len(kept), summary.expected_false_keeps)
+    if summary.noise == 0:
+        yield "Identical runs gave identical scores, so no luck has been seen."
+    elif summary.noise is not None:
         yield f"Luck alone moves a run by about {amount(summary.noise)}: that much identical runs differ."
     if summary.early_stops:
         saved = f" and saved {summary.saved_seconds / 3600:.2g} hours" if summary.saved_seconds else ""
         yield f"{_runs(summary.early_stops)} that could hardly win any more ended early{saved}."
 
 
-def _about(count: float) -> str:
-    """An expected number of keeps, as a person says it."""
-    if count < 0.05:
-        return "none is"
-    return f"about {count:.1f} {'is' if count <= 1 else 'are'}"
+def _false_keeps(kept: int, expected: float) -> str:
+    """How many keeps are expected to be no better than what they replaced, as a person says it."""
+    if kept == 1:
+        chance = "hardly any" if expected < 0.01 else f"a {100 * expected:.0f} %"
+        return f"There is {chance} chance that it is no better than what it replaced."
+    number = "none is" if expected < 0.05 else f"about {expected:.1f} {'is' if expected <= 1 else 'are'}"
+    return f"Of the {kept} kept, {number} expected to be no better than what they replaced."
 
 
 def _runs(count: int) -> str:

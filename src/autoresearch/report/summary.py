@@ -161,7 +161,8 @@ class Summary:
         odds = f", p = {found.p:.2g}" if found.p is not None else ""
         sure = ""
         if found.low is not None and found.high is not None:
-            sure = f" (95 % sure: {signed(found.low)} to {signed(found.high)}{odds})"
+            interval = f"95 % sure: {signed(found.low)} to {signed(found.high)}{odds}"
+            sure = f" ({'the same in every pair' if found.is_exact else interval})"
         where = "sealed test" if found.is_sealed else "validation"
         word = "confirmed" if found.is_better else "refuted" if found.is_worse else "not confirmed"
         return f"{self.metric.name} {way}{sure}, {word} on {found.pairs} pairs of fresh runs on {where} data"

@@ -202,6 +202,8 @@ def _measured(experiment: Experiment, metric: Metric, found: _Findings, rival: E
         return f"{opening}; what it had to beat is not known."
     against = f"#{rival.number}" if rival and not rival.is_baseline else "the baseline" if rival else "the incumbent"
     times = "one run" if found.incumbent_runs <= 1 else f"{found.incumbent_runs} runs"
+    if rival and rival.sample.count > found.incumbent_runs:  # else a reader misses the others
+        times += f" under the same seed{'s' * (found.incumbent_runs > 1)}"
     level = _level(found.incumbent, found.gain)
     return f"{opening}, and {against} {level} ({times}): {_difference(found.gain)}{_beside_luck(found)}."
 
@@ -221,7 +223,7 @@ def _beside_luck(found: _Findings) -> str:
 
 
 def _believed(found: _Findings) -> str:
-    if found.expected_gain is None:
+    if found.expected_gain is None or (found.noise == 0 and not found.expected_gain_sd):
         return _luck(found)
     believed, spread = found.expected_gain, found.expected_gain_sd
     give = f", give or take {amount(spread)}" if spread else ""
@@ -272,12 +274,14 @@ def _stopped(experiment: Experiment, found: _Findings, rule: str) -> str:
     outcome = _outcome(experiment)
     if outcome == _DISCARDED and found.expected_gain is not None and found.expected_gain > found.price:
         outcome += ", as too unsure to build on"
+    if found.noise == 0 and "gain" in experiment.evidence:
+        return f"One more run would have given the same number, so no more was run and {outcome}."
     if found.value_of_run is not None and found.value_of_idea is not None:
         run, idea = max(0.0, found.value_of_run), max(0.0, found.value_of_idea)
         worth = "next to nothing" if run <= idea / 1000 else amount(run)
         if run <= idea:
             return (
-                f"On average one more run of it would have brought {worth if idea else 'nothing'}, and the same time "
+                f"One more run of it would have been worth {worth if idea else 'nothing'} on average, and the same time "
                 f"spent on a new idea {amount(idea) if idea else 'nothing either'}, so no more was run and {outcome}."
             )
         return f"It had all the runs that one idea is given, so {outcome}."
