@@ -45,7 +45,7 @@ def test_a_keep_under_belief_is_told_in_three_sentences():
         "with 94 chances in 100 that it gains more than the 0.0003 which its added lines cost."
     )
     assert stopped == (
-        "On average one more run of it would have brought 0.00002, and the same time spent on a new idea 0.0004, "
+        "One more run of it would have been worth 0.00002 on average, and the same time spent on a new idea 0.0004, "
         "so no more was run and it was kept."
     )
 
@@ -203,3 +203,12 @@ def test_anything_is_told_in_whole_sentences(experiment, rival, direction, noise
     assert 1 <= len(said) <= 3
     for sentence in said:
         assert re.fullmatch(r"\S.*[^.\s]\.", sentence) and not re.search(r"\b(nan|inf|None)\b|  |\( ", sentence)
+
+
+def test_without_noise_nothing_is_a_matter_of_chance():
+    """Identical runs that agree exactly leave no odds to tell, and no reason to look again."""
+    exact = {**BELIEF, "gain": 0.0, "candidate": 1.0, "noise": 0.0, "expected_gain": 0.0, "expected_gain_sd": 0.0}
+    measured, believed, stopped = words("discard", evidence={**exact, "probability_better": 0.5})
+    assert "exactly the same" in measured
+    assert believed == "So the change has no effect on the score."
+    assert stopped == "One more run would have given the same number, so no more was run and it was discarded."

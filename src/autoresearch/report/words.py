@@ -274,22 +274,27 @@ def _stopped(experiment: Experiment, found: _Findings, rule: str) -> str:
     outcome = _outcome(experiment)
     if outcome == _DISCARDED and found.expected_gain is not None and found.expected_gain > found.price:
         outcome += ", as too unsure to build on"
-    if found.noise == 0 and "gain" in experiment.evidence:
-        return f"One more run would have given the same number, so no more was run and {outcome}."
     if found.value_of_run is not None and found.value_of_idea is not None:
-        run, idea = max(0.0, found.value_of_run), max(0.0, found.value_of_idea)
-        worth = "next to nothing" if run <= idea / 1000 else amount(run)
-        if run <= idea:
-            return (
-                f"One more run of it would have been worth {worth if idea else 'nothing'} on average, and the same time "
-                f"spent on a new idea {amount(idea) if idea else 'nothing either'}, so no more was run and {outcome}."
-            )
-        return f"It had all the runs that one idea is given, so {outcome}."
+        return _worth(found, found.value_of_run, found.value_of_idea, outcome)
     if "gain" not in experiment.evidence and experiment.reason:
         return f"{_capital(outcome)}: {_plain(experiment.reason)}."
     if rule in _RULES:
         return f"{_RULES[rule].replace('`', chr(39))}, so no more was run and {outcome}."
     return f"{_capital(outcome)}{f' by the rule {_plain(rule, 40)}' if rule else ''}."
+
+
+def _worth(found: _Findings, of_run: float, of_idea: float, outcome: str) -> str:
+    """What one more run was worth beside a new idea, and so what was done."""
+    if found.noise == 0:
+        return f"One more run would have given the same number, so no more was run and {outcome}."
+    run, idea = max(0.0, of_run), max(0.0, of_idea)
+    if run > idea:
+        return f"It had all the runs that one idea is given, so {outcome}."
+    worth = "nothing" if not idea else "next to nothing" if run <= idea / 1000 else amount(run)
+    return (
+        f"One more run of it would have been worth {worth} on average, and the same time spent on a new idea "
+        f"{amount(idea) if idea else 'nothing either'}, so no more was run and {outcome}."
+    )
 
 
 def _subject(experiment: Experiment) -> str:
