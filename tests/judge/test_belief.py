@@ -91,10 +91,10 @@ def night(policy: Policy, metric: Metric, scale: float = 1.0, shift: float = 0.0
 
 
 def test_the_unit_does_not_matter():
-    """The same night in nano-units and in giga-units has the same verdicts after the same runs."""
-    logs = [night(Belief(LOWER, guess=0.01 * scale), LOWER, scale).log for scale in (1e-9, 1.0, 1e9)]
+    """The same night in the smallest units and in the largest has the same verdicts after the same runs."""
+    logs = [night(Belief(LOWER, guess=0.01 * scale), LOWER, scale).log for scale in (1e-200, 1e-9, 1.0, 1e9, 1e200)]
 
-    assert logs[0] == logs[1] == logs[2]
+    assert all(log == logs[0] for log in logs)
     assert {verdict for verdict, _ in logs[0]} == {"keep", "discard"}
 
 
@@ -192,16 +192,79 @@ def test_shorter_programs_may_lose_a_little_and_longer_ones_must_gain():
     assert longer.action is Action.DISCARD
 
 
-values = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e12, max_value=1e12)
+@pytest.mark.parametrize("broken", [1.5, 3.0, 1e5, 1e300])
+def test_a_broken_candidate_does_not_make_the_incumbent_look_bad(broken):
+    """After three of them, a candidate that gains nothing is believed to gain no more than before."""
+    alike = [1.0005] * 8
+    before = Campaign(Belief(LOWER), LOWER, [1.0, 1.001, 0.999]).judge(alike)
+    campaign = Campaign(Belief(LOWER), LOWER, [1.0, 1.001, 0.999])
+    for _ in range(3):
+        campaign.judge([broken] * 8)
+    after = campaign.judge(alike)
+
+    assert after.action is Action.DISCARD
+    assert after.evidence["expected_gain"] == pytest.approx(before.evidence["expected_gain"], abs=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(values, min_size=1, max_size=4), st.lists(st.lists(values, min_size=8, max_size=8), max_size=6))
+def test_an_accident_of_the_incumbents_is_not_believed():
+    """Its fourth run diverged: a candidate as good as the first three is not kept for that."""
+    campaign = Campaign(Belief(LOWER), LOWER, [1.0, 1.001, 0.999])
+    campaign.values[0].append(12.0)
+
+    assert campaign.judge([1.002] * 8).action is Action.DISCARD
+
+
+def test_an_accident_is_no_noise():
+    """The third run of a promising candidate diverged: the noise of all others stays near what it was."""
+    campaign = Campaign(Belief(LOWER), LOWER, [1.0, 1.001, 0.999])
+    before = campaign.judge([1.0] * 8).evidence["noise"]
+    campaign.policy.learn(experiment(9, "c0", [0.998, 0.998, 12.0], Verdict.DISCARD))
+    decision = campaign.judge([1.002] * 8)
+
+    assert decision.evidence["noise"] < 3 * before
+    assert decision.action is Action.DISCARD
+
+
+@pytest.mark.parametrize("without", [5.0, 4.0, 3.0, 50.0])
+def test_a_noiseless_lab_can_be_pruned(without):
+    """A removal there has one outcome for sure; what comes after is judged as before."""
+    campaign = Campaign(Belief(LOWER), LOWER, [5.0, 5.0, 5.0])
+    campaign.judge([4.0])
+    campaign.judge([without], kind=Kind.ABLATION, of=1)
+    campaign.judge([2.0])
+
+    assert campaign.log == [("keep", 1), ("keep" if without < 4 else "discard", 1), ("keep", 1)]
+
+
+def test_a_part_that_others_lean_on_says_nothing_of_the_incumbent_either():
+    """Taking it away costs fifty times what it brought; a candidate that gains nothing is not kept for that."""
+    campaign = Campaign(Belief(LOWER), LOWER, [1.0, 1.001, 0.999])
+    campaign.judge([0.99] * 8)
+    campaign.judge([1.5] * 8, kind=Kind.ABLATION, of=1)
+    decision = campaign.judge([0.9905] * 8)
+
+    assert [verdict for verdict, _ in campaign.log] == ["keep", "discard", "discard"]
+    assert abs(decision.evidence["expected_gain"]) < 0.001
+
+
+values = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(allow_nan=False, allow_infinity=False, min_value=-1e12, max_value=1e12),
+    st.sampled_from([0.0, 1.0, 1.0 + 1e-15, 5e-324, -1.7e308, 1.7e308]),
+)
+plans = st.sampled_from([{}, {"kind": Kind.ABLATION, "of": 1}, {"kind": Kind.RETEST, "of": 1}])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(values, min_size=1, max_size=4),
+    st.lists(st.tuples(st.lists(values, min_size=8, max_size=8), plans), max_size=6),
+)
 def test_no_numbers_stop_a_night(baseline, candidates):
     """Whatever a metric does, there is a verdict, and its evidence holds numbers that can be written down."""
     campaign = Campaign(Belief(LOWER), LOWER, baseline)
-    for candidate in candidates:
-        decision = campaign.judge(candidate)
+    for candidate, plan in candidates:
+        decision = campaign.judge(candidate, **plan)
         assert decision.action in VERDICTS
         for value in decision.evidence.values():
             assert value == value and value not in (float("inf"), float("-inf"))

@@ -6,9 +6,11 @@ The rule itself is `ratchet.weigh`; here is the state it weighs with, learnt fro
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Direction, Metric
@@ -38,8 +40,21 @@ _GUESSED_NOISE = 0.001
 """Of the baseline's magnitude: the noise until it is measured. Training labs on large GPUs lie a little below it, on
 small machines a few times above; the baseline's own runs soon outweigh it."""
 
-_LEAST_UNIT = 1e-150
-"""Its square is the smallest number that can be divided by."""
+_ACCIDENT = 5.0
+"""Standard deviations beyond which what a run says is no luck: it stalled, it diverged, a disk was full. Normal
+distributions believe everything, so one such run would move the incumbent by as much as a thousand good ones."""
+
+_RUIN = 100.0
+"""In units of the noise: a loss beyond all sizes that `effects` knows. What is broken says nothing of the incumbent."""
+
+_LEANED_ON = 0.01
+"""Of the removals, the share whose effect has nothing to do with the gain of then: later changes lean on the change."""
+
+_LARGEST = 1e100
+"""In units of the baseline: what no metric exceeds here, so that squares stay finite."""
+
+_LEAST_UNIT = 1e-20
+"""In units of the baseline: no noise is smaller, so that what is divided by its square stays finite."""
 
 
 class Belief:
@@ -69,6 +84,8 @@ class Belief:
         """Experiments with two runs or more, as goodness: what the luck of seeds is learnt from."""
         self._spread = Spread()
         self._guess = guess
+        self._scale = 1.0
+        """The unit of everything here, in the metric's: a power of two near the baseline's, so it costs no digits."""
         self._luck = SeedLuck()
         self._effects = Effects.before_any(1.0)
         self._ideas = Ideas.of(self._effects, 1.0)
@@ -98,11 +115,18 @@ class Belief:
 
     def _weigh(self, parent: int, candidate: Sample, price: float, kind: Kind, of: int | None) -> Weighing:
         mean, variance = self._luck.adjusted(candidate)
-        prior = None
-        if kind is Kind.ABLATION and of in self._gains:
-            gain, spread = self._gains[of]
-            prior = Mixture(np.ones(1), np.array([-gain]), np.array([spread]))
+        prior = self._prior_without(of) if kind is Kind.ABLATION and of in self._gains else None
         return weigh(self._standing(parent, variance), mean, candidate.count, price, prior=prior, preset=self._preset)
+
+    def _prior_without(self, kept: int) -> Mixture:
+        """The effect of a removal: most likely the gain of then, lost again."""
+        gain, spread = self._gains[kept]
+        known, any_other = max(spread, (1e-6 * float(self._effects.unit)) ** 2), self._effects.mixture
+        return Mixture(
+            np.append(_LEANED_ON * any_other.weights, 1 - _LEANED_ON),
+            np.append(any_other.means, -gain),
+            np.append(any_other.variances, known),
+        )
 
     def _standing(self, parent: int, variance: float | None = None) -> Standing:
         noise = self._luck.variance if variance is None else variance
@@ -128,7 +152,7 @@ class Belief:
         if not sample.count or experiment.verdict in (None, Verdict.CRASH):
             return
         if experiment.is_baseline:
-            self._calibrate(experiment, sample)
+            self._calibrate(experiment)
             return
         parent = self._numbers.get(experiment.parent)
         if parent is None:
@@ -140,7 +164,7 @@ class Belief:
             self._kept += 1
             self._gains[experiment.number] = (float(found.expected), float(found.deviation) ** 2)
             self._remember(experiment, found.if_kept, sample)
-        else:
+        elif found.expected > -_RUIN * self._effects.unit:
             self._levels[parent] = found.if_discarded
         self._decided += 1
         if plan.kind is not Kind.ABLATION:  # removals of what was kept say nothing of what will be proposed
@@ -148,10 +172,12 @@ class Belief:
         # The first run was selected by its own luck: only those that look is bought with are a fair sample.
         self._learn_noise(experiment.number, sample, spread_of(_without_first(sample)))
 
-    def _calibrate(self, baseline: Experiment, sample: Sample) -> None:
+    def _calibrate(self, baseline: Experiment) -> None:
+        largest = max(map(abs, baseline.sample.values))
+        self._scale = math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0
+        sample = self._goodness(baseline.sample)
         spread = spread_of(sample)
-        if self._guess is None:
-            self._guess = _GUESSED_NOISE * abs(sample.mean)
+        self._guess = _GUESSED_NOISE * abs(sample.mean) if self._guess is None else self._guess / self._scale
         if spread.deviation is not None:
             self._guess = float(noise_guess(self._guess, spread.deviation))
         self._learn_noise(baseline.number, sample, spread)
@@ -163,6 +189,9 @@ class Belief:
         self._ideas = Ideas.of(self._effects, self._luck.variance)
 
     def _learn_noise(self, number: int, sample: Sample, spread: Spread) -> None:
+        known = self._luck.variance
+        if known > 0:  # else these are the first runs
+            spread = replace(spread, squares=min(spread.squares, spread.freedom * _ACCIDENT**2 * known))
         self._spread += spread
         first = FIRST_DEGREES * (self._guess or 0.0) ** 2
         variance = (first + self._spread.squares) / (FIRST_DEGREES + self._spread.freedom)
@@ -171,14 +200,23 @@ class Belief:
         rho = self._luck.rho
         if sample.count > 1 and len(sample.seeds) == sample.count:
             self._repeated[number] = sample
-            rho = self._measured_rho()
-        self._luck = SeedLuck.learn(list(self._repeated.values()), variance, rho)
+            rho = self._measured_rho(variance)
+        self._luck = SeedLuck.learn(list(self._steady(variance).values()), variance, rho)
         self._ideas = Ideas.of(self._effects, variance)
 
-    def _measured_rho(self) -> float:
+    def _steady(self, variance: float) -> dict[int, Sample]:
+        """The repeated experiments that had no accident: in others it would be taken for the luck of its seed."""
+        reach = 2 * _ACCIDENT * math.sqrt(variance)
+        return {
+            number: sample
+            for number, sample in self._repeated.items()
+            if max(sample.values) - min(sample.values) <= reach
+        }
+
+    def _measured_rho(self, variance: float) -> float:
         observations = (
             Observation(value, str(number), seed)
-            for number, sample in self._repeated.items()
+            for number, sample in self._steady(variance).items()
             for value, seed in zip(sample.values, sample.seeds, strict=True)
         )
         parts = decompose(observations)
@@ -204,18 +242,29 @@ class Belief:
             return
         mean, variance = self._luck.adjusted(later)
         level = self._levels[number]
-        share = level.variance / max(float(level.variance) + variance / later.count, 1e-300)
-        self._levels[number] = Level(level.mean + share * (mean - level.mean), level.variance * (1 - share))
+        expected = float(level.variance) + variance / later.count
+        share, reach = level.variance / max(expected, 1e-300), _ACCIDENT * math.sqrt(expected)
+        surprise = max(-reach, min(reach, mean - float(level.mean)))
+        self._levels[number] = Level(level.mean + share * surprise, level.variance * (1 - share))
         self._counted[number] = sample.count
 
     # --- words ------------------------------------------------------------------------------------------------
 
     def _goodness(self, sample: Sample) -> Sample:
-        return Sample(tuple(self._sign * value for value in sample.values), sample.seeds)
+        """In our own unit and turned so that more is better; what is not a number is the worst there is."""
+        return Sample(tuple(self._better(value) for value in sample.values), sample.seeds)
+
+    def _better(self, value: float) -> float:
+        good = -math.inf if math.isnan(value) else self._sign * value / self._scale
+        return max(-_LARGEST, min(_LARGEST, good))
+
+    def _told(self, value: npt.ArrayLike) -> float:
+        """In the metric's unit."""
+        return _finite(float(value) * self._scale)  # type: ignore[arg-type]  # a number, or an array of one
 
     def _belief(self, found: Weighing) -> str:
         return (
-            f"gain believed {float(found.expected):+.2g} ± {float(found.deviation):.2g}, "
+            f"gain believed {self._told(found.expected):+.2g} ± {self._told(found.deviation):.2g}, "
             f"{_percent(float(found.chance))} likely to pay"
         )
 
@@ -236,21 +285,21 @@ class Belief:
         return {
             "policy": self.name,
             "preset": self._preset.name if self._preset else self._chosen(case.parent),
-            "gain": case.metric.gain(candidate.mean, incumbent.mean),
+            "gain": _finite(case.metric.gain(candidate.mean, incumbent.mean)),
             "candidate": candidate.mean,
             "incumbent": incumbent.mean,
             "candidate_runs": candidate.count,
             "incumbent_runs": incumbent.count,
-            "noise": math.sqrt(self._luck.variance),
-            "expected_gain": float(found.expected),
-            "expected_gain_sd": float(found.deviation),
+            "noise": self._told(math.sqrt(self._luck.variance)),
+            "expected_gain": self._told(found.expected),
+            "expected_gain_sd": self._told(found.deviation),
             "probability_better": float(found.chance),
             "probability_positive": float(found.posterior.chance_above(0.0)),
-            "price": price,
-            "value_of_run": float(found.look),
-            "value_of_idea": float(found.idea),
-            "believed": self._sign * float(found.if_kept.mean),
-            "believed_sd": math.sqrt(float(found.if_kept.variance)),
+            "price": self._told(price),
+            "value_of_run": self._told(found.look),
+            "value_of_idea": self._told(found.idea),
+            "believed": self._sign * self._told(found.if_kept.mean),
+            "believed_sd": self._told(np.sqrt(found.if_kept.variance)),
         }
 
     def _chosen(self, parent: int) -> str:
@@ -259,6 +308,11 @@ class Belief:
 
 def _without_first(sample: Sample) -> Sample:
     return Sample(sample.values[1:], sample.seeds[1:])
+
+
+def _finite(value: float) -> float:
+    """The number, or the largest one that can be written down."""
+    return max(-sys.float_info.max, min(sys.float_info.max, value))
 
 
 def _percent(chance: float) -> str:
