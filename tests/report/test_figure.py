@@ -17,6 +17,7 @@ from autoresearch.judge.confirm import Pair, confirm
 from autoresearch.report.calibration import Calibration
 from autoresearch.report.calibration_figure import draw_calibration
 from autoresearch.report.figure import draw_progress, progress_figure
+from autoresearch.report.labels import short_forms
 from autoresearch.report.summary import summarise
 from tests.report.nights import build
 
@@ -117,12 +118,31 @@ def test_clipped_leaps_keep_their_names(real_log):
 
 
 def test_a_crowd_of_keeps_drops_the_least_important_labels():
-    """Three hundred keeps cannot all be named; the incumbent is, and the legend says how many are not."""
+    """Three hundred keeps cannot all be named; the incumbent is, and the legend says how many are not.
+
+    The baseline is none of them, as everywhere else.
+    """
     steps = [build(i, "keep", 1 - i * 1e-3, hypothesis=f"a small step, number {i}") for i in range(300)]
     progress = progress_figure(steps, METRIC)
     assert "number 299" in "".join(label.get_text() for label in progress.labels)
-    assert f"kept (300, {progress.num_dropped} of them not labelled)" in legend(progress)
+    assert f"kept (299, {progress.num_dropped} of them not labelled)" in legend(progress)
     assert_legible(progress)
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "shortest"),
+    [
+        ("DEPTH 2 -> 1", "DEPTH -> 1"),
+        ("TOTAL_BATCH_SIZE 4096 -> 2048", "TOTAL_BATCH_S… -> 2048"),
+        ("wider MLP - more room for the same thought", "wider MLP"),
+        ("QK_NORM 1 -> 0, because norms are dear", "QK_NORM 1 -> 0"),
+    ],
+)
+def test_a_short_label_never_shows_the_old_value_alone(hypothesis, shortest):
+    """What is left of a turned constant where there is no room is the value that it was turned to."""
+    forms = short_forms(hypothesis)
+    assert forms[-1] == shortest
+    assert all("->" in form for form in forms) is ("->" in hypothesis)
 
 
 def test_the_noise_stands_beside_the_gains(night):

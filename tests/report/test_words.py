@@ -50,6 +50,13 @@ def test_a_keep_under_belief_is_told_in_three_sentences():
     )
 
 
+def test_runs_of_the_rival_that_were_left_out_are_accounted_for():
+    """A rival with more runs than it is compared by had the others under other seeds."""
+    rival = build(4, "keep", 1.0, 1.1, 1.2)
+    evidence = {**BELIEF, "candidate_runs": 1, "incumbent_runs": 1}
+    assert "#4 1.00000 (one run under the same seed): better" in words(rival=rival, evidence=evidence)[0]
+
+
 def test_a_discard_that_looked_good_is_explained():
     """What is more likely a gain than not may still be too unsure to build on."""
     unsure = {**BELIEF, "expected_gain": 0.0005, "probability_better": 0.6}

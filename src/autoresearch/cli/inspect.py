@@ -95,13 +95,16 @@ def log(
 
 
 def _table(experiments: list[Experiment], metric_name: str) -> Table:
-    """One line for each experiment; what is believed of gains has a column only where a judge believes."""
+    """One line for each experiment; beliefs have a column where a judge believes, researchers where there are two."""
     has_beliefs = any("expected_gain" in e.evidence for e in experiments)
     beliefs = ("believed",) if has_beliefs else ()
+    who = {e.researcher for e in experiments if not e.is_baseline and not e.proposal.kind.is_derived}
+    whose = ("researcher",) if len(who) > 1 else ()
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("#", "commit", metric_name, "gain", *beliefs, "verdict", "runs", "researcher", "what"):
+    for title in ("#", "commit", metric_name, "gain", *beliefs, "verdict", "runs", *whose, "what"):
         right = title in ("#", "gain", "believed", "runs")
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
+        is_prose = title in ("researcher", "what")  # all else is short, and a number must not break
+        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=not is_prose)
     styles = {"keep": "green", "crash": "red", "discard": "dim"}
     for e in experiments:
         gains = [number_in(e.evidence, key) for key in ("gain", *(("expected_gain",) if has_beliefs else ()))]
@@ -112,7 +115,7 @@ def _table(experiments: list[Experiment], metric_name: str) -> Table:
             *("" if gain is None else f"{gain:+.2g}" for gain in gains),
             Text(str(e.verdict or e.stage), style=styles.get(str(e.verdict), "yellow")),
             str(len(e.evidence_runs)),
-            e.researcher,
+            *((e.researcher,) if whose else ()),
             Text(what(e)),
         )
     return table

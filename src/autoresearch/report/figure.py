@@ -222,7 +222,9 @@ def _draw_kept(axes: Axes, attempts: Attempts) -> None:
     marks = attempts.marks((low, high))
     is_off = np.array([not low <= v <= high for _, v in attempts.kept])
     size = max(8.0, min(46.0, 46 * (60 / len(marks)) ** 0.5))
-    kinds = ((~is_off, "o", f"kept ({len(marks)})"), (is_off, "^" if attempts.sign < 0 else "v", None))
+    count = sum(not e.is_baseline for e, _ in attempts.kept)  # the baseline is no kept change, here as elsewhere
+    name = f"kept ({count})" if count else "kept (only the baseline)"
+    kinds = ((~is_off, "o", name), (is_off, "^" if attempts.sign < 0 else "v", None))
     for chosen, marker, label in kinds:
         axes.scatter(marks[chosen, 0], marks[chosen, 1], s=size, marker=marker, color=GREEN, edgecolors="white",
                      linewidths=0.8 if size > 20 else 0.2, zorder=4, clip_on=False, label=label)  # fmt: skip

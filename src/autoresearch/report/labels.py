@@ -27,6 +27,7 @@ _LABEL_LENGTHS = (34, 22)
 _LABEL_SIZE = 8.5
 _LABEL_DEGREES = 30
 _OFFSETS = (5, 12, 20, 30, 42, 56, 72, 90, 110, 132)  # points between a dot and its label
+_CHANGE = re.compile(r"(\w+) \S+ -> (\S+)")
 _SLANTS = (0.0, -0.6, 0.6, -1.4, 1.4)  # sideways steps per step away
 
 
@@ -102,12 +103,12 @@ def _wishes(kept: Sequence[KeptChange], attempts: Attempts, limits: tuple[float,
     for experiment, value in attempts.kept:
         place, text = attempts.place[experiment.number], experiment.proposal.hypothesis or f"#{experiment.number}"
         if not low <= value <= high:
-            short = "baseline" if experiment.is_baseline else _short_forms(text)[0]
+            short = "baseline" if experiment.is_baseline else short_forms(text)[0]
             clipped.append((place, min(max(value, low), high), f"{value:.4g}  {short}"))
         elif experiment.is_baseline:
             wishes.append(_Wish((f"baseline {value:.5g}",), (place, value), 2000))
         elif experiment.number in weights:
-            wishes.append(_Wish(_short_forms(text), (place, value), weights[experiment.number]))
+            wishes.append(_Wish(short_forms(text), (place, value), weights[experiment.number]))
     if clipped:  # leaps beyond the edge come one after another: one block of lines names them all
         named = clipped if len(clipped) <= _MAX_CLIPPED else [clipped[0], *clipped[2 - _MAX_CLIPPED :]]
         lines = [line for *_, line in named]
@@ -296,9 +297,18 @@ def _crosses(segment: Floats, box: Floats) -> bool:
     return enter < leave
 
 
-def _short_forms(text: str) -> tuple[str, ...]:
-    """A sentence's short forms, best first: whole if it fits, its first clause, and cut."""
-    clause = re.split(r" [—–(-]|[;:,.] | because | since | so that ", text.strip(), maxsplit=1)[0]
+def short_forms(text: str) -> tuple[str, ...]:
+    """A sentence's short forms, best first: whole if it fits, its first clause, and cut.
+
+    Of `DEPTH 2 -> 1` it is `DEPTH -> 1` and never `DEPTH 2`, which would tell the opposite.
+    """
+    text = text.strip()
+    if change := _CHANGE.fullmatch(text):
+        name, value = change[1], f" -> {change[2]}"
+        rooms = [max(8, length - len(value)) for length in _LABEL_LENGTHS]
+        forms = [text] if len(text) <= _LABEL_LENGTHS[0] else []
+        return tuple(dict.fromkeys([*forms, *(shorten(shorten(name, room) + value, 40) for room in rooms)]))
+    clause = re.split(r" (?:[—–(]|-(?!>))|[;:,.] | because | since | so that ", text, maxsplit=1)[0]
     forms = [text] if len(text) <= _LABEL_LENGTHS[0] or len(clause) < 8 else []
     forms += [clause] if len(clause) >= 8 else []
     return tuple(dict.fromkeys(shorten(form, length) for length in _LABEL_LENGTHS for form in forms))
