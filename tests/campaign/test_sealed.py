@@ -87,6 +87,14 @@ def test_a_lab_that_cannot_score_sealed_data_is_told_once(monkeypatch: pytest.Mo
     assert [e.number for e in ledger.experiments("sim") if _audits(e)] == [0]
 
 
+def test_no_proposal_waits_before_there_is_progress_to_check() -> None:
+    """The baseline is scored on sealed data when the first kept program is, not at the campaign's start."""
+    ledger = _night(Physics(disturbed_share=0, crash_share=0))
+    began = [event for event in ledger.events("sim") if event.what == "run began"]
+    first = next(at for at, event in enumerate(began) if event.experiment)
+    assert first == 2 and not any(_audits(e) for e in _night(Physics(), audit_every=80).experiments("sim"))
+
+
 def test_without_a_sealed_split_nothing_is_audited() -> None:
     """0, which is what the lab file's absence of `sealed` comes to."""
     ledger = _night(Physics(), audit_every=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 from tests.cli.toylab import Lab, MakeLab
@@ -55,6 +57,27 @@ def test_change_that_leaves_results_comparable(lab: Lab) -> None:
     after = lab.log()
     assert after[: len(before)] == before
     assert after[-1]["researcher"] == "agent"
+
+
+def test_a_campaign_is_judged_by_the_rule_it_began_with(make_lab: MakeLab) -> None:
+    """Another rule, or another default, in the lab file is for new campaigns, and the first line says so.
+
+    The ledger is brought back to version 1 in between, as a campaign of an earlier release has it.
+    """
+    lab = make_lab(campaign='policy = "greedy"')
+    lab.run("--experiments", 1)
+    with contextlib.closing(sqlite3.connect(lab.root / ".autoresearch" / "ledger.db")) as ledger:
+        ledger.executescript("ALTER TABLE run DROP COLUMN split; PRAGMA user_version = 1")
+    lab.configure()
+    lab.commit()
+    said = lab.run("--experiments", 3).stdout
+
+    assert "judge greedy (as it began; the lab file's belief is for new campaigns)" in said
+    assert not [e for e in lab.log() if "policy" in e["evidence"]]
+    with contextlib.closing(sqlite3.connect(lab.root / ".autoresearch" / "ledger.db")) as ledger:
+        ledger.execute("UPDATE campaign SET policy = 'oracle'")
+        ledger.commit()
+    assert "no policy is called 'oracle'" in lab.refused("run", "--experiments", 4)
 
 
 def test_new_begins_from_the_last_commit(lab: Lab) -> None:

@@ -24,7 +24,7 @@ RowErrors = Callable[[Experiment, Experiment], float | None]
 
 
 class Sealed:
-    """Audits the baseline, and the incumbent after every so many keeps.
+    """Audits the incumbent after every so many keeps, and the baseline before the first of them.
 
     **Not thread-safe**: the scheduler's thread owns it.
     """
@@ -85,8 +85,10 @@ class Sealed:
         self._observe(Notice(what, text=text))
 
     def _due(self) -> list[Experiment]:
+        """Nobody before there is progress to check: the baseline alone would keep the first proposals waiting."""
         kept = [self._board.get(number) for number in self._board.kept.values()] if self._plan.audit_every else []
-        return to_audit(kept, self._plan.audit_every)
+        due = to_audit(kept, self._plan.audit_every)
+        return due if len(due) > 1 else []
 
     def _missing_seed(self, experiment: Experiment) -> int | None:
         """The first seed that the audit lacks: those of the evidence come first, then others of the common stream."""

@@ -36,6 +36,7 @@ from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.tasks import ThreadTasks
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage, order_of_verdicts
+from autoresearch.domain.metric import Metric
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import AutoResearchError, LabError, UserError
 from autoresearch.host import files
@@ -156,13 +157,16 @@ def open_session(
         AutoResearchError: One sentence with the cure; nothing was begun.
     """
     clock = clock or SystemClock()
-    policy = _policy(load_config(root))
+    asked = load_config(root)
+    _policy(asked.campaign.policy, asked.metric.to_metric(), "autoresearch.toml: campaign.policy")
 
     def choose(config: LabConfig, kind: str, ledger: Ledger) -> Campaign:
-        return _choose_campaign(root, config, kind, ledger, choice, policy, clock)
+        return _choose_campaign(root, config, kind, ledger, choice, clock)
 
     with _joined_parts(root, choose, clock) as parts:
         home, config, campaign, ledger = parts.home, parts.config, parts.campaign, parts.ledger
+        # The recorded one: verdicts of two rules in one campaign would be no rule at all.
+        policy = _policy(campaign.policy, campaign.metric, f"campaign {campaign.name!r}")
         curves = Curves(home.runs, campaign.metric, lambda: scheduler.board, forecasts=config.budget.early_stop)
         scheduler = Scheduler(
             _plan(config, campaign, parts.hardware, root),
@@ -348,14 +352,14 @@ def _noted(ledger: Ledger, campaign: Campaign, what: str) -> Iterator[None]:
 
 
 def _choose_campaign(
-    root: Path, config: LabConfig, kind: str, ledger: Ledger, choice: Choice, policy: Policy, clock: Clock
+    root: Path, config: LabConfig, kind: str, ledger: Ledger, choice: Choice, clock: Clock
 ) -> Campaign:
     known = {campaign.name: campaign for campaign in ledger.campaigns()}
     own = [campaign for campaign in known.values() if campaign.origin == "run"]
     latest = own[-1] if own else None
     if choice.rotate:
         config, base = _next_rotation(config, ledger, latest, choice)
-        return _new_campaign(root, config, kind, choice, policy, known, clock, base)
+        return _new_campaign(root, config, kind, choice, known, clock, base)
     if choice.name is not None and choice.name in known:
         chosen: Campaign | None = known[choice.name]
         if choice.new:
@@ -365,7 +369,7 @@ def _choose_campaign(
     else:
         chosen = latest
     if chosen is None:
-        return _new_campaign(root, config, kind, choice, policy, known, clock)
+        return _new_campaign(root, config, kind, choice, known, clock)
     if chosen.origin != "run":
         raise UserError(f"campaign {chosen.name!r} was imported and cannot be run: start one with --new")
     _check_comparable(config, kind, chosen)
@@ -401,7 +405,6 @@ def _new_campaign(
     config: LabConfig,
     kind: str,
     choice: Choice,
-    policy: Policy,
     known: dict[str, Campaign],
     clock: Clock,
     base: str | None = None,
@@ -428,7 +431,7 @@ def _new_campaign(
         name=_fresh_name({*known, *branches}, clock) if choice.name is None else choice.name,
         base=base,
         seed=secrets.randbits(31) if seed is None else seed,
-        policy=policy.name,
+        policy=config.campaign.policy,
         metric=config.metric.to_metric(),
         comparable_hash=config.comparable_hash(),
         slot_kind=kind,
@@ -495,11 +498,11 @@ def _fresh_name(known: Collection[str], clock: Clock) -> str:
     return next(name for name in names if name not in known)
 
 
-def _policy(config: LabConfig) -> Policy:
+def _policy(name: str, metric: Metric, where: str) -> Policy:
     try:
-        return policy_named(config.campaign.policy, config.metric.to_metric())
+        return policy_named(name, metric)
     except ValueError as error:
-        raise LabError(f"autoresearch.toml: campaign.policy: {error}") from None
+        raise LabError(f"{where}: {error}") from None
 
 
 def _plan(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Path) -> Plan:

@@ -215,11 +215,13 @@ def _introduction(session: Session) -> list[str]:
         f"it starts from commit {session.campaign.base[:8]} and is scored on validation set {rotation + 1} of {sets}: "
         "its scores cannot be compared with those on other sets"
     )
+    judge = session.campaign.policy
+    if judge != plan.campaign.policy:
+        judge += f" (as it began; the lab file's {plan.campaign.policy} is for new campaigns)"
     errand = session.scheduler.devotion
     aim, who = (errand.errand, "") if errand else (f"{way} {metric.name}", f"researchers {team}, ")
     return [
-        f"campaign {session.campaign.name}: {aim}, {plan.budget.seconds:g} s a run, "
-        f"slots {slots}, {who}judge {session.campaign.policy}",
+        f"campaign {session.campaign.name}: {aim}, {plan.budget.seconds:g} s a run, slots {slots}, {who}judge {judge}",
         f"kept changes go to the branch autoresearch/{session.campaign.name}; your own files stay as they are. "
         "Ctrl-C finishes what is under way.",
         *([fresh] if rotation else []),
