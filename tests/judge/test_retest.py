@@ -136,6 +136,13 @@ def test_failures_come_back_when_what_they_lacked_has_changed(
     assert bool(found) == is_due
 
 
+def test_a_constant_that_runs_report_as_well_moves_once() -> None:
+    """`depth` in a run's report is the constant DEPTH, so it is told once."""
+    base = replace(tried(0, 1.0, summary={"depth": 2.0}), constants={"DEPTH": 2})
+    now = replace(tried(5, 0.9, summary={"depth": 1.0}), constants={"DEPTH": 1})
+    assert moves(base, now, METRIC) == {"DEPTH": "DEPTH 2 -> 1"}
+
+
 def test_numbers_that_scatter_by_themselves_are_no_move() -> None:
     """What differs by a third between identical runs has not moved when it differs by a third."""
     base = replace(

@@ -57,6 +57,20 @@ def test_runs_of_the_rival_that_were_left_out_are_accounted_for():
     assert "#4 1.00000 (one run under the same seed): better" in words(rival=rival, evidence=evidence)[0]
 
 
+@pytest.mark.parametrize(
+    ("gain", "believed", "ending"),
+    [
+        (-0.004, 0.001, "; it takes the score of #4 for a lucky one."),
+        (0.004, -0.001, "; it takes the score of #4 for an unlucky one."),
+        (0.004, 0.001, " its added lines cost."),
+        (-0.004, 0.0, " its added lines cost."),
+    ],
+)
+def test_a_belief_of_the_other_sign_is_explained(gain, believed, ending):
+    """Measured worse and believed better: the incumbent's own score was the lucky one, and the reader is told."""
+    assert words(evidence={**BELIEF, "gain": gain, "expected_gain": believed})[1].endswith(ending)
+
+
 def test_a_discard_that_looked_good_is_explained():
     """What is more likely a gain than not may still be too unsure to build on."""
     unsure = {**BELIEF, "expected_gain": 0.0005, "probability_better": 0.6}

@@ -161,7 +161,8 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
         seed = "" if run.request.seed == results_tsv.UNKNOWN_SEED else f", seed {run.request.seed} on {run.slot}"
         line(f"run {run.request.ordinal}", f"{ending}{score}{seed}{seconds}{_beside(run, experiment)}")
         if result is not None and result.outcome is not Outcome.FINISHED:
-            line("", result.detail)
+            for told in dict.fromkeys(result.detail.splitlines()):  # the same line as head and in the log's tail
+                line("", told)
     if experiment.runs and chosen.origin == "run":
         line("logs", home.runs / experiment.runs[-1].request.key)
     if (session := home.session(chosen.name, experiment.number)).is_dir():

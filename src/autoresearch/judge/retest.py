@@ -117,7 +117,9 @@ def moves(
     """
     found = {}
     jitter = jitter or {}
-    for old, new in ((profile(before, metric), profile(now, metric)), (before.constants, now.constants)):
+    constants = {name.lower() for name in now.constants}  # a run that reports `depth` says DEPTH once more
+    reported = {name: value for name, value in profile(now, metric).items() if name.lower() not in constants}
+    for old, new in ((profile(before, metric), reported), (before.constants, now.constants)):
         for name in old.keys() & new.keys():
             if _differs(old[name], new[name], max(MOVED_BY, 2 * jitter.get(name, 0.0))):
                 found[name] = f"{name} {_shown(old[name])} -> {_shown(new[name])}"

@@ -325,6 +325,8 @@ def _numbers(summary: Summary) -> list[str]:
     if summary.baseline is not None:
         scatter = f" ± {summary.baseline_noise:.2g}" if summary.baseline_noise is not None else ""
         rows.append(("baseline", f"{summary.baseline:.6g}{scatter} ({_runs(summary.baseline_runs)})"))
+        if summary.alike and summary.alike[1] != summary.baseline:
+            rows.append(("baseline, seeds of the incumbent only", f"{summary.alike[1]:.6g}"))
     if summary.incumbent is not None:
         rows.append(("incumbent", f"{summary.incumbent.score:.6g} ({_runs(summary.incumbent.num_runs)})"))
     if summary.span_seconds and summary.experiments_per_hour is not None and summary.runs_per_hour is not None:
@@ -362,7 +364,11 @@ def _time(summary: Summary) -> list[str]:
         total = sum(seconds.values()) or 1.0
         shares = (f"{seconds[part] / 3600:.2f} h ({100 * seconds[part] / total:.0f} %)" for part in TIME_PARTS)
         rows.append((escape(name, 40), *shares))
-    return ["## How the time was spent", "", *_table(("slot", *TIME_PARTS), rows)]
+    about = (
+        "Training, evaluation and start-up are what runs say of themselves. Where the budget counts processor time, "
+        "training does too, and waiting for a busy processor is *other*."
+    )
+    return ["## How the time was spent", "", about, "", *_table(("slot", *TIME_PARTS), rows)]
 
 
 def _graveyard(summary: Summary) -> list[str]:

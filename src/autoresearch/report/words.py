@@ -66,7 +66,7 @@ def explain(
     rule = experiment.evidence.get("policy") or policy
     return (
         _measured(experiment, metric, found, rival),
-        _believed(found),
+        _believed(found, rival),
         _stopped(experiment, found, str(rule)),
     )
 
@@ -222,7 +222,7 @@ def _beside_luck(found: _Findings) -> str:
     return f", where luck alone moves a run by about {amount(found.noise)}"
 
 
-def _believed(found: _Findings) -> str:
+def _believed(found: _Findings, rival: Experiment | None) -> str:
     if found.expected_gain is None or (found.noise == 0 and not found.expected_gain_sd):
         return _luck(found)
     believed, spread = found.expected_gain, found.expected_gain_sd
@@ -232,7 +232,17 @@ def _believed(found: _Findings) -> str:
     else:
         belief = f"a {'gain' if believed > 0 else 'loss'} of {amount(believed)}{give}"
     chance = "" if found.probability_better is None else f", with {chances(found.probability_better)} {_bar(found)}"
-    return f"Weighed against what ideas here usually bring, the judge believes in {belief}{chance}."
+    return (
+        f"Weighed against what ideas here usually bring, the judge believes in {belief}{chance}{_turned(found, rival)}."
+    )
+
+
+def _turned(found: _Findings, rival: Experiment | None) -> str:
+    """Why the belief has the other sign than the measurement: the judge knows the incumbent by more than its runs."""
+    if found.gain is None or not (found.expected_gain or 0.0) * found.gain < 0:
+        return ""
+    who = "the baseline" if rival and rival.is_baseline else f"#{rival.number}" if rival else "the incumbent"
+    return f"; it takes the score of {who} for {'a lucky' if found.gain < 0 else 'an unlucky'} one"
 
 
 def _bar(found: _Findings) -> str:
@@ -338,7 +348,7 @@ def _failed(experiment: Experiment) -> tuple[str, ...]:
             f"It was {ending}: {_plain(experiment.reason)}." if experiment.reason else f"It was {ending}.",
             "So nothing was measured, and nothing is believed about the idea.",
         )
-    cause = _plain(first_line(result.detail))
+    cause = _plain(first_line(result.detail)).removeprefix("FAIL: ")  # the original's word for what we say anyway
     cause = cause if any(c.isalnum() for c in cause) else ""
     ending = _ENDINGS[result.outcome]
     first = f"{ending}: {cause}." if cause else f"{ending}."
