@@ -112,7 +112,9 @@ def _parts(row: Callable[[str, str, str], None], parts: Components) -> None:
 
 def _drift(drift: Drift) -> tuple[str, str]:
     reach = max(abs(drift.low), abs(drift.high))
-    time = f"{drift.hours:.2g} h" if drift.hours >= 1 else f"{60 * drift.hours:.2g} min"
+    minutes = 60 * drift.hours
+    short = f"{minutes:.2g} min" if minutes >= 1 else f"{60 * minutes:.0f} s"
+    time = f"{drift.hours:.2g} h" if minutes >= 60 else short
     if drift.p < 0.01:
         return f"{drift.per_hour:+.2g}", f"an hour, over {time}: the machine changes while runs are made"
     if reach == 0:
@@ -197,6 +199,11 @@ def confirmation(
     lines = []
     if found.is_better and found.p is not None:
         lines.append(f"A change without effect looks this good {_odds(found.p)}.")
+    elif found.is_exact and found.is_better and len({pair.baseline for pair in pairs}) > 1:
+        lines.append(
+            "Single runs differ and the pairs do not: a seed moves both alike, or the metric is coarse. A change "
+            f"without effect would win all {found.pairs} pairs about once in {2**found.pairs} times."
+        )
     elif found.low is not None and not found.is_better and not found.is_worse:
         lines.append(f"More pairs narrow it down: autoresearch confirm --runs {2 * len(pairs)}")
     if claimed is not None and found.gain is not None:

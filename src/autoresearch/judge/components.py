@@ -16,7 +16,7 @@ Source: method of moments in a two-way layout with unequal numbers, Searle, Case
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -224,8 +224,20 @@ def _drift(observations: Sequence[Observation]) -> Drift | None:
     Least squares in two steps (Frisch, Waugh and Lovell): what commits, seeds and slots explain is taken out of the
     values and out of the times, and the slope is that of the rest. Without the seeds, a lucky seed that always runs
     second would look like a trend.
+
+    Runs whose seed came once differ by its luck, the others only by the machine's. Together they would not be alike in
+    what they scatter by, and the few of the first sort would be taken for a trend. So the others are asked, and where
+    they are too few, one run of each seed.
     """
     timed = [each for each in observations if each.started_at > 0]
+    often = Counter(each.seed for each in timed)
+    again = [each for each in timed if each.seed is not None and often[each.seed] > 1]
+    known = (each.seed if each.seed is not None else -1 - place for place, each in enumerate(timed))
+    once = list(dict(zip(known, timed, strict=True)).values())
+    return _trend(again) or _trend(once)
+
+
+def _trend(timed: Sequence[Observation]) -> Drift | None:
     if len(timed) < _LEAST_TREND + 2:
         return None
     start = min(each.started_at for each in timed)
@@ -286,8 +298,7 @@ def _seed_remarks(samples: dict[str, Sample], names: dict[str, str]) -> Iterator
         )
     else:
         called = ", ".join(names.get(commit, commit[:8]) for commit in constant[:5])
-        verb = "ignores its seed" if len(constant) == 1 else "ignore their seeds"
         yield (
-            f"{called} {verb}: the identical number under different seeds, where others differ. A fixed seed hides "
-            "luck, so look at what was changed before you trust that number."
+            f"{called} gave the identical number under different seeds, where others differ: unless the metric is "
+            "coarse, it ignores its seed, and that hides luck. Look at what was changed before you trust that number."
         )
