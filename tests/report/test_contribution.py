@@ -127,7 +127,7 @@ def test_what_was_removed_or_replaced_is_no_part_any_more() -> None:
     removed = without(3, 1, 0.69, verdict=Verdict.KEEP)
     found = contribution_map([*LINE, removed, without(4, 2, 0.9, parent=3)], METRIC)
     assert [(row.keep, row.verdict) for row in found.rows] == [(2, EARNS), (1, "removed by #3")]
-    assert found.headline == "1 of 1 measured parts earn their place, 1 was removed"
+    assert found.headline == "1 of 1 measured part earns its place, 1 was removed"
     empty = without(3, 1, **{EMPTY: 1})
     assert [row.keep for row in contribution_map([*LINE, empty], METRIC).rows] == [2]
 

@@ -29,9 +29,11 @@ from autoresearch.errors import LabError, UserError
 from autoresearch.lab.config import FILE_NAME, load_config
 from autoresearch.ledger.ledger import Campaign
 from autoresearch.report.contribution import (
+    ALONE,
     EARNS,
     FIGURE,
     HURTS,
+    UNCLEAR,
     UNMEASURED,
     Contribution,
     ContributionMap,
@@ -290,6 +292,8 @@ def _advice(found: ContributionMap, chosen: Campaign, runs: int) -> list[str]:
     lines = []
     if any(row.low is not None for row in found.rows):
         lines.append("± is a 95 % interval: the true value lies in it nineteen times out of twenty.")
+    if any(row.verdict == UNCLEAR for row in found.rows):
+        lines.append(ALONE)
     if any(row.verdict not in (EARNS, HURTS, UNMEASURED) and not row.is_removed for row in found.rows):
         lines.append(f"closer: autoresearch ablate --runs {max(3, 2 * runs)}")
     if any(row.is_removed for row in found.rows):

@@ -130,8 +130,10 @@ def _draw_noise(
 
     names = {str(e.commit): "baseline" if e.is_baseline else f"#{e.number}" for e in experiments}
     deviation = parts.total.deviation if parts.total else None
-    size = "is not known yet" if deviation is None else f"± {deviation:.2g} from run to run"
-    title = f"{chosen.name}: the luck of {chosen.metric.name} {size}"
+    name = chosen.metric.name
+    title = f"{chosen.name}: how far luck moves {name} is not known yet"
+    if deviation is not None:
+        title = f"{chosen.name}: luck alone moves {name} by ± {deviation:.2g} from run to run"
     try:
         draw_residuals(residuals(observations), deviation, chosen.metric, title, plot, names=names)
     except OSError as error:

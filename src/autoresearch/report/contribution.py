@@ -23,6 +23,11 @@ from autoresearch.judge.noise import WORTH_PAIRING, Noise, prediction_interval
 from autoresearch.report.words import what
 
 FIGURE = "contributions.png"
+ALONE = (
+    "These numbers rest on runs with and without the part alone; the judge, who decides what stays, counts in what it "
+    "believed of each change when it was kept."
+)
+"""Why a part may stay in by verdict and be too close to tell here."""
 EARNS, UNCLEAR, HURTS, NOTHING = "earns its place", "too close to tell", "better without", "makes no difference"
 UNMEASURED = "not measured"
 _ENOUGH_SHARED = 10
@@ -77,7 +82,10 @@ class ContributionMap:
         measured = [row for row in standing if row.verdict != UNMEASURED]
         earning = sum(row.verdict == EARNS or bool(row.note and row.cost is None) for row in measured)
         gone = sum(row.is_removed for row in self.rows)
-        words = f"{earning} of {len(measured)} measured parts earn their place"
+        unclear = sum(row.verdict == UNCLEAR for row in measured)
+        earns = "earns its" if earning == 1 else "earn their"
+        words = f"{earning} of {len(measured)} measured part{'s' * (len(measured) != 1)} {earns} place"
+        words += f", {unclear} {'is' if unclear == 1 else 'are'} {UNCLEAR}" if unclear else ""
         words += f", {gone} {'was' if gone == 1 else 'were'} removed" if gone else ""
         left = len(standing) - len(measured)
         return words + (f", {left} not measured yet" if left else "")

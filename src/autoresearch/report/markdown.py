@@ -21,8 +21,15 @@ from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind
 from autoresearch.ledger.results_tsv import is_imported
+from autoresearch.report.contribution import (
+    ALONE,
+    ContributionMap,
+    contribution_map,
+    cost_text,
+    draw_contributions,
+    runs_text,
+)
 from autoresearch.report.contribution import FIGURE as CONTRIBUTIONS
-from autoresearch.report.contribution import ContributionMap, contribution_map, cost_text, draw_contributions, runs_text
 from autoresearch.report.gist import gist
 from autoresearch.report.summary import TIME_PARTS, Summary, failure_of, summarise
 from autoresearch.report.words import amount, signed
@@ -282,7 +289,8 @@ def _contributions(experiments: Sequence[Experiment], summary: Summary) -> list[
     return [
         "## What each part is worth",
         "",
-        f"{escape(found.headline)}. The cost is how much worse the program is without the part, ± its 95 % interval.",
+        f"{escape(found.headline)}. The cost is how much worse the program is without the part, ± its 95 % interval. "
+        f"{ALONE}",
         "",
         *_table(("part", "cost of taking it away", "runs without / with", "verdict", ""), rows),
         "",

@@ -23,6 +23,8 @@ _GREEN, _ORANGE, _BLUE, _GREY, _INK = "#009E73", "#D55E00", "#0072B2", "#9AA0A6"
 _DPI = 150
 _INCHES = (1600 / _DPI, 900 / _DPI)
 _MOST_COMMITS = 24
+_AROUND, _ROW = 1.7, 0.5
+"""Inches around the rows of commits, and of one row."""
 
 
 def draw_pairs(
@@ -92,23 +94,30 @@ def draw_residuals(
     Raises:
         OSError: The file cannot be written.
     """
-    figure = _figure(title)
-    axes = figure.add_axes((0.13, 0.11, 0.84, 0.75))
     commits = [commit for commit, _ in Counter(each.commit for each, _ in residuals).most_common(_MOST_COMMITS)]
+    height = min(_INCHES[1], _AROUND + _ROW * max(3, len(commits)))
+    figure = _figure(title, height)
+    axes = figure.add_axes((0.13, 0.66 / height, 0.84, 1 - 1.5 / height))
     if not commits:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "no commit has run twice yet", ha="center", color=_GREY, size=16, transform=axes.transAxes)
         return _save(figure, path)
-    seeds = Counter((each.commit, each.seed) for each, _ in residuals)
     labels: set[str] = set()
+    beside = _beside(residuals)
+    for (commit, seed), aside in beside.items():
+        if commit in commits:  # one seed, one line: how far it goes is the machine's part
+            rests = [rest for each, rest in residuals if (each.commit, each.seed) == (commit, seed)]
+            level = commits.index(commit) + aside
+            axes.plot([min(rests), max(rests)], [level, level], color=_ORANGE, linewidth=2.5, alpha=0.45)
     for each, rest in residuals:
         if each.commit in commits:
-            is_again = each.seed is not None and seeds[each.commit, each.seed] > 1
-            label = "a seed that ran more than once" if is_again else "a seed that ran once"
+            is_again = (each.commit, each.seed) in beside
+            label = "joined: one and the same seed" if is_again else "a seed that ran once"
             colour, marker = (_ORANGE, "D") if is_again else (_BLUE, "o")
             shown = None if label in labels else label
             labels.add(label)
-            axes.plot(rest, commits.index(each.commit), marker, color=colour, markersize=7, alpha=0.75, label=shown)
+            level = commits.index(each.commit) + beside.get((each.commit, each.seed), 0.0)
+            axes.plot(rest, level, marker, color=colour, markersize=7, alpha=0.75, label=shown)
     if deviation:
         axes.axvspan(
             -deviation, deviation, color=_GREY, alpha=0.18, linewidth=0, label="noise of one run (± 1 deviation)"
@@ -120,18 +129,36 @@ def draw_residuals(
     axes.set_yticks(
         range(len(commits)), [_short(names.get(commit, commit[:8])) for commit in commits], parse_math=False
     )
-    axes.set_xlabel(f"distance of a run from its commit's mean {_short(metric.name)}", parse_math=False, color=_INK)
+    better = "left" if metric.direction is Direction.MIN else "right"
+    axes.set_xlabel(
+        f"distance of a run from its commit's mean {_short(metric.name)}  (lucky ones are on the {better})",
+        parse_math=False,
+        color=_INK,
+    )
     axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=3, borderpad=0)
     _style(axes)
     return _save(figure, path)
 
 
-def _figure(title: str) -> Figure:
-    figure = Figure(figsize=_INCHES, dpi=_DPI, facecolor="white")
+def _beside(residuals: Sequence[tuple[Observation, float]]) -> dict[tuple[str, int | None], float]:
+    """Commit and seed of what ran more than once → how far beside the commit's row it is drawn, each seed elsewhere."""
+    runs = Counter((each.commit, each.seed) for each, _ in residuals)
+    found: dict[tuple[str, int | None], float] = {}
+    for commit, seed in runs:
+        if seed is not None and runs[commit, seed] > 1:
+            place = sum(other == commit for other, _ in found)
+            found[commit, seed] = 0.2 * ((place + 1) // 2 % 3) * (-1) ** place
+    return found
+
+
+def _figure(title: str, height: float = _INCHES[1]) -> Figure:
+    figure = Figure(figsize=(_INCHES[0], height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     text = " ".join("".join(c if c.isprintable() else " " for c in title).split())
     size = 13 if len(text) < 100 else 10.5
-    figure.text(0.065, 0.945, text[:160], size=size, weight="bold", color=_INK, va="center", parse_math=False)
+    figure.text(
+        0.065, 1 - 0.33 / height, text[:160], size=size, weight="bold", color=_INK, va="center", parse_math=False
+    )
     return figure
 
 
