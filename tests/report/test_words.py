@@ -116,7 +116,10 @@ def test_noise_that_is_unknown_or_zero_is_said():
 
 def test_derived_experiments_name_their_origin():
     """Taking something away and trying something again are told as such, with what follows for the original."""
-    measured, _, stopped = words("discard", kind=Kind.ABLATION, of=3, evidence={**BELIEF, "gain": -0.004})
+    evidence = {**BELIEF, "gain": -0.004, "price": -0.001}
+    measured, believed, stopped = words("discard", kind=Kind.ABLATION, of=3, evidence=evidence)
+    assert believed.startswith("Together with what was believed of #3 when it was kept, the judge believes in a gain")
+    assert "loses less than the 0.001 which a simpler program is worth" in believed
     assert "the program without #3 reached" in measured and stopped.endswith("#3 stays in.")
     assert words("keep", kind=Kind.ABLATION, of=3, evidence=BELIEF)[2].endswith("#3 was taken out for good.")
     assert "the change of #3, tried again, reached" in words(kind=Kind.RETEST, of=3, evidence=BELIEF)[0]
@@ -233,3 +236,10 @@ def test_without_noise_nothing_is_a_matter_of_chance():
     assert "exactly the same" in measured
     assert believed == "So the change has no effect on the score."
     assert stopped == "One more run would have given the same number, so no more was run and it was discarded."
+
+
+def test_runs_under_other_seeds_are_not_forgotten():
+    """The comparison shares its seeds; what was run beside them stands in the same sentence."""
+    measured = words(evidence={**BELIEF, "all_runs": 7})[0]
+    assert measured.startswith("In 2 runs") and measured.endswith("; the judge weighed all of its 7 runs.")
+    assert "weighed" not in words(evidence={**BELIEF, "all_runs": 2})[0]

@@ -66,7 +66,7 @@ def explain(
     rule = experiment.evidence.get("policy") or policy
     return (
         _measured(experiment, metric, found, rival),
-        _believed(found, rival),
+        _believed(experiment, found, rival),
         _stopped(experiment, found, str(rule)),
     )
 
@@ -205,7 +205,9 @@ def _measured(experiment: Experiment, metric: Metric, found: _Findings, rival: E
     if rival and rival.sample.count > found.incumbent_runs:  # else a reader misses the others
         times += f" under the same seed{'s' * (found.incumbent_runs > 1)}"
     level = _level(found.incumbent, found.gain)
-    return f"{opening}, and {against} {level} ({times}): {_difference(found.gain)}{_beside_luck(found)}."
+    every = number_in(experiment.evidence, "all_runs") or 0
+    rest = f"; the judge weighed all of its {every:.0f} runs" if every > found.candidate_runs else ""
+    return f"{opening}, and {against} {level} ({times}): {_difference(found.gain)}{_beside_luck(found)}{rest}."
 
 
 def _difference(gain: float) -> str:
@@ -222,7 +224,7 @@ def _beside_luck(found: _Findings) -> str:
     return f", where luck alone moves a run by about {amount(found.noise)}"
 
 
-def _believed(found: _Findings, rival: Experiment | None) -> str:
+def _believed(experiment: Experiment, found: _Findings, rival: Experiment | None) -> str:
     if found.expected_gain is None or (found.noise == 0 and not found.expected_gain_sd):
         return _luck(found)
     believed, spread = found.expected_gain, found.expected_gain_sd
@@ -245,12 +247,14 @@ def _turned(found: _Findings, rival: Experiment | None) -> str:
     return f"; it takes the score of {who} for {'a lucky' if found.gain < 0 else 'an unlucky'} one"
 
 
-def _bar(found: _Findings) -> str:
+def _bar(found: _Findings, experiment: Experiment) -> str:
     """What a gain must exceed to count, in words."""
     if found.price > 0:
         return f"that it gains more than the {amount(found.price)} which its added lines cost"
     if found.price < 0:
-        return f"that it loses less than the {amount(found.price)} which its removed lines are worth"
+        is_removal = experiment.proposal.kind is Kind.ABLATION
+        worth = "a simpler program is" if is_removal else "its removed lines are"
+        return f"that it loses less than the {amount(found.price)} which {worth} worth"
     return "that it is really better"
 
 
