@@ -233,10 +233,12 @@ def _believed(experiment: Experiment, found: _Findings, rival: Experiment | None
         belief = f"no gain at all{give}"
     else:
         belief = f"a {'gain' if believed > 0 else 'loss'} of {amount(believed)}{give}"
-    chance = "" if found.probability_better is None else f", with {chances(found.probability_better)} {_bar(found)}"
-    return (
-        f"Weighed against what ideas here usually bring, the judge believes in {belief}{chance}{_turned(found, rival)}."
-    )
+    chance = "" if found.probability_better is None else f", with {chances(found.probability_better)} "
+    chance += _bar(found, experiment) if chance else ""
+    why, basis = _turned(found, rival), "Weighed against what ideas here usually bring"
+    if (of := experiment.proposal.of) is not None and experiment.proposal.kind is Kind.ABLATION:
+        basis = f"Together with what was believed of #{of} when it was kept"
+    return f"{basis}, the judge believes in {belief}{chance}{why}."
 
 
 def _turned(found: _Findings, rival: Experiment | None) -> str:
