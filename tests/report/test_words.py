@@ -12,7 +12,7 @@ from autoresearch.domain.metric import Direction, Metric
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome
 from autoresearch.domain.verdict import Verdict
-from autoresearch.report.words import amount, chance_better, chance_in, chances, explain, what
+from autoresearch.report.words import amount, chance_better, chance_in, chances, explain, p_value, what
 from tests.report.nights import build
 
 METRIC = Metric("val_bpb")
@@ -182,6 +182,14 @@ def test_chances_are_never_certain():
 def test_amounts_are_written_in_full_where_that_can_be_read(value, text):
     """No powers of ten for what people know from everyday life."""
     assert amount(value) == text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.5, "p = 0.5"), (0.0312, "p = 0.031"), (2.7e-6, "p < 0.001"), (0, "p < 0.001")]
+)
+def test_no_p_value_claims_more_than_a_few_pairs_can_show(p, text):
+    """Below a thousandth only that is said."""
+    assert p_value(p) == text
 
 
 def test_a_belief_gives_the_chance_of_a_gain():

@@ -26,7 +26,7 @@ from autoresearch.campaign.tasks import Done, Tasks
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.proposal import Kind, Proposal
-from autoresearch.domain.run import Purpose, RunRequest, RunResult
+from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult
 from autoresearch.domain.verdict import Verdict
 from autoresearch.host.clock import Clock
 from autoresearch.judge.policy import Policy
@@ -425,7 +425,7 @@ class Scheduler:
         if self._seconds_left() == 0:
             over = f"the {self.limits.hours:g} h of this session are over"
         if baseline.verdict is Verdict.CRASH:
-            over = f"the baseline did not run ({baseline.reason}): mend the lab, commit, and start again"
+            over = f"the baseline did not run ({baseline.reason.rstrip('.')}): {_cure_of(baseline)}, and start again"
         if over and not self.stopping:
             self.stopping = over
             self._observe(Notice("stopping", text=over))
@@ -456,3 +456,10 @@ class Scheduler:
 def _costing(cost_usd: float | None) -> Proposal:
     """What stands in the ledger for a proposal that never was: its cost is real all the same."""
     return Proposal(hypothesis="", kind=Kind.OTHER, cost_usd=cost_usd)
+
+
+def _cure_of(baseline: Experiment) -> str:
+    """What a person can do about a baseline without a score."""
+    if baseline.failure is not None and baseline.failure.outcome is Outcome.TIMED_OUT:
+        return "close what else keeps this machine busy, or raise budget.timeout_seconds in autoresearch.toml and commit"
+    return "mend the lab, commit"

@@ -263,6 +263,8 @@ class Belief:
         return _finite(float(value) * self._scale)  # type: ignore[arg-type]  # a number, or an array of one
 
     def _belief(self, found: Weighing) -> str:
+        if not self._luck.variance:
+            return f"gain {self._told(found.expected):+.2g}, and identical runs agree exactly"
         return (
             f"gain believed {self._told(found.expected):+.2g} ± {self._told(found.deviation):.2g}, "
             f"{_percent(float(found.chance))} likely to pay"
@@ -289,6 +291,7 @@ class Belief:
             "candidate": candidate.mean,
             "incumbent": incumbent.mean,
             "candidate_runs": candidate.count,
+            "all_runs": case.candidate.count,
             "incumbent_runs": incumbent.count,
             "noise": self._told(math.sqrt(self._luck.variance)),
             "expected_gain": self._told(found.expected),

@@ -101,7 +101,7 @@ def _compared(case: Case, candidate: Sample, incumbent: Sample, wanted: float) -
     if case.noise:
         evidence["noise"] = case.noise
         against += f" (gain {gain:+.2g}, noise ±{case.noise:.2g})"
-    enough = f", by more than {wanted:.2g}" if wanted else ""
+    enough = f" by more than {wanted:.2g}" if wanted else ""
     if gain > wanted:
         return Decision(Action.KEEP, f"{against}: better{enough}", evidence)
     return Decision(Action.DISCARD, f"{against}: not better{enough}", evidence)

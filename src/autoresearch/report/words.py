@@ -109,6 +109,11 @@ def chances(probability: float) -> str:
     return f"{count} chance{'s' * (count != 1)} in 100"
 
 
+def p_value(p: float) -> str:
+    """`p = 0.03`; below a thousandth the digits would hang on the shape of the noise, which a few pairs cannot show."""
+    return "p < 0.001" if p < 1e-3 else f"p = {p:.2g}"
+
+
 def chance_better(expected_gain: float | None, deviation: float | None) -> float | None:
     """The probability that a gain believed to be N(expected_gain, deviation²) is above zero; None if not known."""
     if expected_gain is None or deviation is None or deviation < 0:
