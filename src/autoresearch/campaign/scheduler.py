@@ -461,5 +461,7 @@ def _costing(cost_usd: float | None) -> Proposal:
 def _cure_of(baseline: Experiment) -> str:
     """What a person can do about a baseline without a score."""
     if baseline.failure is not None and baseline.failure.outcome is Outcome.TIMED_OUT:
-        return "close what else keeps this machine busy, or raise budget.timeout_seconds in autoresearch.toml and commit"
+        return (
+            "close what else keeps this machine busy, or raise budget.timeout_seconds in autoresearch.toml and commit"
+        )
     return "mend the lab, commit"
