@@ -19,6 +19,7 @@ from autoresearch.judge.confirm import Confirmation, Pair
 from autoresearch.judge.noise import WORTH_PAIRING, Noise
 from autoresearch.judge.reproduce import Reproduction
 from autoresearch.ledger.ledger import Campaign
+from autoresearch.report.words import p_value
 
 if TYPE_CHECKING:
     from autoresearch.campaign.noise import RowError
@@ -166,7 +167,7 @@ def verdict_of(found: Confirmation, metric: Metric, final: Experiment) -> str:
     if found.is_exact:
         sure = "the same in every pair"
     elif found.p is not None:
-        sure += f", p = {found.p:.2g}"
+        sure += f", {p_value(found.p)}"
     if found.is_better:
         return f"confirmed: {name} of {who} is better than the original's by {size} ({sure})"
     if found.is_worse:
@@ -208,7 +209,8 @@ def confirmation(
         lines.append(f"More pairs narrow it down: autoresearch confirm --runs {2 * len(pairs)}")
     if claimed is not None and found.gain is not None:
         lucky = ": scores that won are partly lucky ones" if claimed > found.gain else ""
-        lines.append(f"While it ran, the campaign saw a gain of {claimed:+.3g}{lucky}.")
+        where = " on its validation data" if found.is_sealed else ""
+        lines.append(f"While it ran, the campaign saw a gain of {claimed:+.3g}{where}{lucky}.")
     if found.is_sealed:
         lines.append("All of these runs were scored on sealed data, on which no decision of the campaign rested.")
     if found.missing:

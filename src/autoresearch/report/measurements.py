@@ -53,7 +53,8 @@ def draw_pairs(
     left.set_xticks([0, 1], [_short(name) for name in names], parse_math=False)
     way = "lower" if metric.direction is Direction.MIN else "higher"
     left.set_ylabel(f"{_short(metric.name)}  ({way} is better)", parse_math=False, color=_INK)
-    left.set_xlabel("each line: one seed, one slot, one run after the other", color=_INK)
+    data = ", on sealed data" if found.is_sealed else ""
+    left.set_xlabel(f"each line: one seed, one slot, one run after the other{data}", color=_INK)
     right.axhline(0, color=_INK, linewidth=1)
     if found.low is not None and found.high is not None and found.gain is not None:
         right.axhspan(found.low, found.high, color=_BLUE, alpha=0.12, linewidth=0, label="95 % interval of the gain")

@@ -23,7 +23,7 @@ from autoresearch.report.graveyard import Lesson, lessons
 from autoresearch.report.kept import KeptChange, gains, kept_changes, ratio, total
 from autoresearch.report.phases import Phase, phases
 from autoresearch.report.spared import sentence_of_spared
-from autoresearch.report.words import amount, signed
+from autoresearch.report.words import amount, p_value, signed
 
 TIME_PARTS = ("training", "evaluation", "start-up", "other", "idle")
 """How a slot's time is divided: the run's own report of itself, the rest of the run, and the gaps between runs."""
@@ -158,7 +158,7 @@ class Summary:
         if found is None or found.gain is None:
             return None
         way = "no different" if not found.gain else f"{amount(found.gain)} {'better' if found.gain > 0 else 'worse'}"
-        odds = f", p = {found.p:.2g}" if found.p is not None else ""
+        odds = f", {p_value(found.p)}" if found.p is not None else ""
         sure = ""
         if found.low is not None and found.high is not None:
             interval = f"95 % sure: {signed(found.low)} to {signed(found.high)}{odds}"
