@@ -58,6 +58,13 @@ def test_a_phase_is_named_by_what_made_its_gain():
     assert summarise(line(9.0, 0.1, 0.1), METRIC).phases[0].about == "#1 change 1"
 
 
+def test_a_phase_spans_its_numbers_whatever_the_order_of_verdicts():
+    """#11 may be kept before #10 where runs share a machine; the span is told from the smaller number."""
+    one, two, three = summarise(line(1.0, 1.0, 1.0), METRIC).kept
+    (main,) = phases((one, three, two))
+    assert (main.first, main.last) == (one.number, three.number)
+
+
 def test_too_few_keeps_and_no_gain_have_no_phases():
     """Nothing is parted that cannot be."""
     assert summarise(line(1.0, 1.0), METRIC).phases == () == summarise(line(-1.0, -1.0, -1.0), METRIC).phases

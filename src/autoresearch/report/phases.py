@@ -27,9 +27,9 @@ class Phase:
     name: str
     """`opening`, `main` or `tail`."""
     first: int
-    """Number of its first keep."""
+    """Smallest number of its keeps; where several run at once, not always that of the first verdict."""
     last: int
-    """Number of its last keep."""
+    """Largest number of its keeps."""
     keeps: int
     experiments: int
     """Decided ones from after the keep before to its last keep."""
@@ -83,7 +83,8 @@ def _phase(name: str, kept: Sequence[KeptChange], steps: Sequence[float], whole:
     gain = total(steps)
     experiments = sum(k.attempts for k in kept)
     about = _about(kept, steps)
-    return Phase(name, kept[0].number, kept[-1].number, len(kept), experiments, gain, gain / whole, about)
+    numbers = [k.number for k in kept]
+    return Phase(name, min(numbers), max(numbers), len(kept), experiments, gain, gain / whole, about)
 
 
 def _about(kept: Sequence[KeptChange], steps: Sequence[float]) -> str:
