@@ -21,11 +21,10 @@ def gist(summary: Summary) -> Iterable[str]:
         tried = "1 experiment" if main.experiments == 1 else f"{main.experiments} experiments"
         yield f"{100 * main.share:.0f} % of the gain came from {span}: {changes}, {tried}."
     if summary.believed_gain is not None and summary.measured_gain is not None and kept:
-        why = ", since those that look best are partly the luckiest" if (summary.optimism or 0.0) > 0 else ""
-        yield (
-            f"Measured, the kept changes add up to a gain of {signed(summary.measured_gain)}; the judge believes "
-            f"in {signed(summary.believed_gain)}{why}."
-        )
+        measured, believed = signed(summary.measured_gain), signed(summary.believed_gain)
+        is_less = (summary.optimism or 0.0) > 0 and measured != believed
+        why = ", since those that look best are partly the luckiest" if is_less else ""
+        yield f"Measured, the kept changes add up to a gain of {measured}; the judge believes in {believed}{why}."
     if summary.expected_false_keeps is not None:
         yield _false_keeps(len(kept), summary.expected_false_keeps)
     if summary.noise == 0:
