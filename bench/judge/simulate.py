@@ -24,7 +24,7 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -183,20 +183,80 @@ def main() -> None:
             done[_key(cell)] = {name: round(value, 4) for name, value in found.items()}
             write_text(arguments.out, json.dumps(done, indent=0, sort_keys=True) + "\n")
             bar.advance(task)
-    for line in table(done, list(grid(arguments))):
+    cells = list(grid(arguments))
+    for line in (*table(done, cells), "", *gates(done, cells)):
         print(line)
 
 
 def table(done: dict[str, dict[str, float]], cells: list[Cell]) -> Iterator[str]:
-    """Markdown, a row for each cell."""
-    columns = ("gain", "gain_error", "tenth", "false", "harmful", "optimism", "keeps", "runs_per_candidate", "coverage")
-    pruned = ("pruned_gain", "pruned_false", "pruned_harmful", "pruning_runs", "trusting")
-    yield "| kind | sigma | runs | policy | " + " | ".join((*columns, *pruned)) + " |"
-    yield "|---|---|---|---|" + "---|" * (len(columns) + len(pruned))
+    """Markdown: a row for each place of the grid, the belief ratchet beside the others."""
+    head = (
+        "runs",
+        "noise",
+        "true gain: " + ", ".join(_OTHERS),
+        "belief",
+        "times greedy",
+        "false keeps",
+        "harmful keeps",
+    )
+    yield "| campaign | " + " | ".join((*head, "too good by", "interval holds")) + " |"
+    yield "|" + "---|" * (len(head) + 3)
     for cell in cells:
-        found = done[_key(cell)]
-        values = [f"{found[name]:.2f}" if name in found else "" for name in (*columns, *pruned)]
-        yield f"| {cell.kind} | {cell.sigma:g} | {cell.budget} | {cell.policy} | " + " | ".join(values) + " |"
+        found = {name: done.get(_key(replace(cell, policy=name))) for name in (*_OTHERS, "belief")}
+        greedy, belief = found["greedy"], found["belief"]
+        if cell.policy != "belief" or greedy is None or belief is None:
+            continue
+        others = ", ".join(f"{each['gain']:.1f}" for name in _OTHERS if (each := found[name]))
+        yield (
+            f"| {cell.kind} | {cell.budget} | {cell.sigma:g} | {others} "
+            f"| {belief['gain']:.1f} ± {belief['gain_error']:.1f} | {belief['gain'] / greedy['gain']:.2f} "
+            f"| {greedy['false']:.0f} → {belief['false']:.0f} % "
+            f"| {greedy['harmful']:.1f} → {belief['harmful']:.1f} → {belief['pruned_harmful']:.1f} % "
+            f"| {greedy['optimism']:.1f} → {belief['optimism']:.2f} | {belief['coverage']:.1f} % |"
+        )
+
+
+_OTHERS = ("greedy", "margin", "fixed-n")
+
+
+def gates(done: dict[str, dict[str, float]], cells: list[Cell]) -> Iterator[str]:
+    """What the default policy has to reach, and where it does not."""
+    pairs = [
+        (cell, done[_key(replace(cell, policy="greedy"))], done[_key(cell)])
+        for cell in cells
+        if cell.policy == "belief" and _key(cell) in done and _key(replace(cell, policy="greedy")) in done
+    ]
+    real = [pair for pair in pairs if pair[0].kind == "bootstrapped"]
+    wanted = {
+        "gain at least 0.97 of greedy's (real proposals, noise up to 0.0007)": [
+            (c, b["gain"] / g["gain"], b["gain"] >= 0.97 * g["gain"]) for c, g, b in real if c.sigma <= 0.0007
+        ],
+        "gain at least 1.5 times greedy's (real proposals, noise 0.005, 500 runs)": [
+            (c, b["gain"] / g["gain"], b["gain"] >= 1.5 * g["gain"])
+            for c, g, b in real
+            if (c.sigma, c.budget) == (0.005, 500)
+        ],
+        "gain never below 0.9 of greedy's": [
+            (c, b["gain"] / g["gain"], b["gain"] >= 0.9 * g["gain"]) for c, g, b in pairs
+        ],
+        "too good by at most a fifth of greedy's (noise 0.0025 and above)": [
+            (c, b["optimism"] / g["optimism"], abs(b["optimism"]) <= 0.2 * g["optimism"])
+            for c, g, b in pairs
+            if c.sigma >= 0.0025
+        ],
+        "false keeps at least 8 points below greedy's": [
+            (c, b["false"] - g["false"], b["false"] <= g["false"] - 8) for c, g, b in pairs
+        ],
+        "harmful keeps at most 3 % after pruning": [
+            (c, b["pruned_harmful"], b["pruned_harmful"] <= 3) for c, _, b in pairs
+        ],
+        "the interval of confirm holds at least 93 %": [(c, b["coverage"], b["coverage"] >= 93) for c, _, b in pairs],
+    }
+    for name, found in wanted.items():
+        missed = [f"{c.kind} {c.sigma:g}/{c.budget}: {value:.2f}" for c, value, is_reached in found if not is_reached]
+        yield f"- {name}: {len(found) - len(missed)} of {len(found)} cells" + (
+            f"; not {'; '.join(missed)}" if missed else ""
+        )
 
 
 def _key(cell: Cell) -> str:

@@ -59,7 +59,7 @@ class Preset:
 EXPLORE = Preset("explore", patience=1.0, confidence=0.7, doubtful=(1.0, 1.0), horizon=0.0)
 """Where most effects show in a single run: a new idea is nearly always worth more than a second look."""
 
-TRUST = Preset("trust", patience=0.5, confidence=0.8, doubtful=(0.6, 0.85), horizon=80.0)
+TRUST = Preset("trust", patience=0.3, confidence=0.75, doubtful=(0.6, 0.8), horizon=40.0)
 """Where the noise hides most effects: build on nothing that a second run might take away."""
 
 NOISE_DOMINATED = 0.16
