@@ -88,6 +88,7 @@ def test_confirm_is_the_headline(make_lab: MakeLab) -> None:
     report = next((lab.root / ".autoresearch").rglob("report.md")).read_text()
     assert "# loss 0.2" in report and "pairs of fresh runs on validation data" in report
     assert "(confirm.png)" in report
+    assert "confirmed on 3 pairs of fresh runs" in lab.cli("status").stdout
     assert (lab.root / ".autoresearch" / found["picture"]).is_file()
 
 

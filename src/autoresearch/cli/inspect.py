@@ -50,6 +50,8 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
         return
     console = Terminal()
     console.print(Text(f"campaign {chosen.name}: {summary.headline}"), soft_wrap=True)
+    if summary.confirmed:
+        console.print(Text(summary.confirmed), soft_wrap=True)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items())
     rate = f", {summary.experiments_per_hour:.4g} measured an hour" if summary.experiments_per_hour else ""
     unmeasured = summary.num_experiments - summary.num_measured
