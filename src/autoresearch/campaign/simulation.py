@@ -132,6 +132,8 @@ class World:
     """True gain of each commit over its parent."""
     contents: dict[str, str] = field(default_factory=dict)
     """The program of each commit that is not one of its own."""
+    leaps: dict[str, bool] = field(default_factory=dict)
+    """Whether runs make more steps since each commit."""
     refs: dict[str, str] = field(default_factory=dict)
     tip: str = "base"
     answers: dict[str, tuple[RunResult, float]] = field(default_factory=dict)
@@ -151,12 +153,12 @@ class World:
 
     def steps(self, commit: str) -> float:
         """How many steps a run of this commit makes."""
-        steps, at = 1000.0, commit
+        at, leaps = commit, 0
         while (parent := self.parents[at]) is not None:
-            if self.rng("leap", at).random() < self.physics.leap_share:
-                steps *= 1.5
-            at = parent
-        return round(steps)
+            if at not in self.leaps:
+                self.leaps[at] = self.rng("leap", at).random() < self.physics.leap_share
+            at, leaps = parent, leaps + self.leaps[at]
+        return round(1000 * 1.5**leaps)
 
     def descends(self, commit: str, ancestor: str) -> bool:
         """Whether `ancestor` lies on the line of `commit`."""

@@ -73,7 +73,7 @@ def disclosed(brief: Brief, evaluation_error: float | None = None) -> Brief:
         incumbent=None if brief.incumbent is None else told(brief.incumbent, rounding),
         noise=None if brief.noise is None else float(f"{brief.noise:.2g}"),
         history=_Told(brief.history, rounding),
-        in_flight=tuple(told(each, rounding) for each in brief.in_flight),
+        in_flight=_Told(brief.in_flight, rounding),
         rounding=rounding,
     )
 
@@ -112,14 +112,14 @@ def _without_scores(sentence: str) -> str:
 
 
 class _Told(Sequence[Experiment]):
-    """A history as researchers may see it. Made one by one when looked at, since most of a long one never is."""
+    """Experiments as researchers may see them. Made one by one when looked at, since most of many never are."""
 
-    def __init__(self, history: Sequence[Experiment], rounding: Rounding) -> None:
-        self._history = history
+    def __init__(self, experiments: Sequence[Experiment], rounding: Rounding) -> None:
+        self._experiments = experiments
         self._rounding = rounding
 
     def __len__(self) -> int:
-        return len(self._history)
+        return len(self._experiments)
 
     @overload
     def __getitem__(self, index: int) -> Experiment: ...
@@ -127,11 +127,11 @@ class _Told(Sequence[Experiment]):
     def __getitem__(self, index: slice) -> list[Experiment]: ...
     def __getitem__(self, index: int | slice) -> Experiment | list[Experiment]:
         if isinstance(index, slice):
-            return [told(each, self._rounding) for each in self._history[index]]
-        return told(self._history[index], self._rounding)
+            return [told(each, self._rounding) for each in self._experiments[index]]
+        return told(self._experiments[index], self._rounding)
 
     def __iter__(self) -> Iterator[Experiment]:
-        return (told(each, self._rounding) for each in self._history)
+        return (told(each, self._rounding) for each in self._experiments)
 
 
 def brief_record(brief: Brief) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Brief:
     """Standard deviation of identical runs under different seeds, in the metric's unit."""
     history: Sequence[Experiment] = ()
     """Every settled experiment, oldest first. A live view: read it, do not keep it."""
-    in_flight: tuple[Experiment, ...] = ()
+    in_flight: Sequence[Experiment] = ()
     """Proposed or running now: ideas not to repeat."""
     hardware: dict[str, object] = field(default_factory=dict)
     rounding: Rounding = field(default_factory=Rounding)
