@@ -263,7 +263,7 @@ def _pretrain_tables(
             Setting("name", "val_bpb", "Bits per byte of unseen text: comparable between tokenizers."),
             Setting("direction", "min", "Lower is better."),
             Setting("source", "summary", "The line `val_bpb: …` at the end of the log."),
-            Setting("sealed", True, "prepare.py sets text aside that decides nothing; only audits are scored on it."),
+            Setting("sealed", True, "prepare.py sets text aside that decides nothing: for audits and `confirm`."),
             *rotations,
         ],
         "budget": [

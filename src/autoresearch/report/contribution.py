@@ -80,6 +80,8 @@ class ContributionMap:
         """The result in one sentence."""
         standing = [row for row in self.rows if not row.is_removed]
         measured = [row for row in standing if row.verdict != UNMEASURED]
+        if not measured and standing:
+            return f"{len(standing)} part{'s' * (len(standing) != 1)}, none of them measured yet"
         earning = sum(row.verdict == EARNS or bool(row.note and row.cost is None) for row in measured)
         gone = sum(row.is_removed for row in self.rows)
         unclear = sum(row.verdict == UNCLEAR for row in measured)
