@@ -12,6 +12,7 @@ from typing import Any
 
 from autoresearch.campaign.simulation import World, simulate
 from autoresearch.domain.budget import Limits
+from autoresearch.judge.policy import Greedy, Policy
 from autoresearch.ledger.ledger import Ledger
 
 _LASTING = {
@@ -71,6 +72,7 @@ def simulate_with_kills(
     limits: Limits | None = None,
     longest_life: int = 60,
     ledger: Ledger | None = None,
+    policy: Callable[[], Policy] = Greedy,
     **keywords: Any,
 ) -> Ledger:
     """Run one simulated campaign to its end through `kills` deaths at moments drawn from the world's seed.
@@ -82,18 +84,25 @@ def simulate_with_kills(
         limits: 100 experiments when not given.
         longest_life: Lasting acts between two deaths, at most.
         ledger: That of an earlier campaign on this world; a new one when not given.
+        policy: Makes the judge of each life, which knows what the ledger tells it.
         keywords: Whatever else `simulate` takes.
 
     Returns:
         The ledger, as after a campaign that was left alone.
     """
     rng = random.Random(f"kills:{world.seed}")
-    ledger = ledger or Ledger.in_memory(world.clock)
+    known = ledger or Ledger.in_memory(world.clock)
+
+    def live(**more: Any) -> Ledger:
+        return simulate(
+            world, researchers=researchers, limits=limits, ledger=known, policy=policy(), **keywords, **more
+        )
+
     for _ in range(kills):
         fuse = Fuse(rng.randrange(longest_life), after=rng.random() < 0.5)
         try:
-            simulate(world, researchers=researchers, limits=limits, ledger=ledger, wrap=fuse.wrap, **keywords)
+            live(wrap=fuse.wrap)
         except Killed:
             continue
         break
-    return simulate(world, researchers=researchers, limits=limits, ledger=ledger, **keywords)
+    return live()
