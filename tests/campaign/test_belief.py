@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from autoresearch.campaign.simulation import Physics, World, simulate
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.verdict import Verdict
 from autoresearch.judge.belief import Belief
 from autoresearch.testing.faults import simulate_with_kills
 from tests.campaign.test_simulation import contradictions, measured
@@ -65,7 +66,7 @@ def test_ledger_and_branch_agree_on_any_lab(physics: Physics, seed: int, slots: 
     )
     experiments = ledger.experiments("sim")
 
-    if experiments[0].score is None:  # disturbed again and again
+    if experiments[0].verdict is Verdict.CRASH:  # disturbed again and again
         return
     assert contradictions(world, ledger) == []
     assert len(measured(experiments)) == 15
