@@ -15,7 +15,8 @@ from pathlib import Path
 import filelock
 import pytest
 
-from autoresearch.campaign.session import Choice, open_session
+from autoresearch.campaign.choice import Choice
+from autoresearch.campaign.session import open_session
 from autoresearch.domain.budget import Limits
 from autoresearch.errors import LedgerError, UserError
 from autoresearch.host.family import MARKER_VARIABLE

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from autoresearch.campaign.session import Choice, Session, find_root, open_session
+from autoresearch.campaign.choice import Choice
+from autoresearch.campaign.session import Session, find_root, open_session
 from autoresearch.cli.live import Screen, open_screen
 from autoresearch.cli.stopping import stopping_on_signals
 from autoresearch.cli.writing import write_campaign_report

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from autoresearch.campaign.board import Board
+from autoresearch.campaign.choice import Choice
 from autoresearch.campaign.derive import ABLATE, RETEST, Requested, again, made, map_wishes
 from autoresearch.campaign.review import Notice
-from autoresearch.campaign.session import Choice, open_session
+from autoresearch.campaign.session import open_session
 from autoresearch.cli.live import open_screen
 from autoresearch.cli.reading import AsJson, Lab, Name, find, opened, print_json
 from autoresearch.cli.stopping import stopping_on_signals
