@@ -178,8 +178,8 @@ class Belief:
         sample = self._goodness(baseline.sample)
         spread = spread_of(sample)
         self._guess = _GUESSED_NOISE * abs(sample.mean) if self._guess is None else self._guess / self._scale
-        if spread.deviation is not None:
-            self._guess = float(noise_guess(self._guess, spread.deviation))
+        if spread.deviation is not None:  # rather too much noise than too little: the second lets luck in
+            self._guess = float(noise_guess(max(self._guess, spread.deviation), spread.deviation))
         self._learn_noise(baseline.number, sample, spread)
         unit = math.sqrt(self._luck.variance) or abs(sample.mean) * 1e-6  # without noise any unit will do
         unit = max(unit, _LEAST_UNIT)
