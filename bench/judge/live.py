@@ -55,6 +55,7 @@ from autoresearch.domain.run import Outcome, RunRequest, RunResult
 from autoresearch.domain.verdict import Action, Case, Decision, Verdict
 from autoresearch.errors import UserError
 from autoresearch.host.files import write_text
+from autoresearch.judge import belief as judge_belief
 from autoresearch.judge.noise import Spread, pool, spread_of
 from autoresearch.judge.policy import Policy, policy_named
 
@@ -221,8 +222,8 @@ class Judged:
                 incumbent, believed = candidate, float(decision.evidence.get("believed", candidate.sample.mean))
                 effects.append(effect)
         # The evidence tells what was believed at the keep; later discards have measured the incumbent again since.
-        if level := getattr(self._policy, "_levels", {}).get(incumbent.number):
-            believed = -float(level.mean)
+        if isinstance(self._policy, judge_belief.Belief):
+            believed, _ = self._policy.believed(incumbent.number)
         gain = self._truth[incumbent.number]
         return gain, 1.0 - believed - gain, len(effects), sum(effect <= 0 for effect in effects), number
 

@@ -97,6 +97,15 @@ class Belief:
         """What the lab file calls it."""
         return "belief" if self._preset is None else self._preset.name
 
+    def believed(self, number: int) -> tuple[float, float]:
+        """What a kept experiment is believed to score now, and its standard deviation, in the metric's unit.
+
+        Raises:
+            KeyError: It was not kept.
+        """
+        level = self._levels[number]
+        return self._sign * self._told(level.mean), self._told(np.sqrt(level.variance))
+
     # --- deciding ---------------------------------------------------------------------------------------------
 
     def decide(self, case: Case) -> Decision:

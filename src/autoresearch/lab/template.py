@@ -248,6 +248,9 @@ def _pretrain_tables(
         clock, why = "wall", "Five minutes, the field's own measure, so that results compare."
     else:
         clock, why = "cpu", "Enough for the loss to fall clearly; several runs an hour matter more than long ones."
+    # Waiting for a core that something else uses costs wall time, which a budget in processor seconds does not count.
+    timeout = Setting("timeout_seconds", 6 * seconds + 60, "Of wall time: generous, because a busy machine is slower.")
+    patience = [timeout] if clock == "cpu" else []
     # TinyStories has validation text for several short evaluations, as CPUs make them, but for one long one only.
     has_more = chosen == "climbmix" or (chosen == "tinystories" and not _gpu_memories(hardware))
     rotations = [Setting("rotations", 4, "prepare.py makes so many sets of validation rows.")] if has_more else []
@@ -269,6 +272,7 @@ def _pretrain_tables(
         "budget": [
             Setting("seconds", seconds, why),
             Setting("clock", clock, _CLOCK_REASONS[clock]),
+            *patience,
         ],
         "slots": slots,
         "campaign": [Setting("baseline_runs", 4, "Identical runs under four seeds show how far luck goes.")],
