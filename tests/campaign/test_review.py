@@ -63,6 +63,7 @@ def test_a_judge_that_never_decides_is_stopped():
 
     assert [e.verdict for e in ledger.experiments("sim")[1:]] == [Verdict.DISCARD] * 2
     assert all(len(e.runs) == MOST_ASKED + 1 for e in ledger.experiments("sim")[1:])
+    assert all(e.reason.startswith("still undecided after") for e in ledger.experiments("sim")[1:])
 
 
 def test_a_stale_winner_is_measured_again_on_the_incumbent():

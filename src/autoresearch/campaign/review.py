@@ -165,9 +165,12 @@ class Review:
             # of the incumbent counts, and that has never been measured.
             if moved := self.rebase(experiment):
                 self._board.asked.append(moved.number)
-        else:
+        elif decision.action in (Action.KEEP, Action.DISCARD):
             verdict = Verdict.KEEP if decision.action is Action.KEEP else Verdict.DISCARD
             self.decide(experiment, verdict, decision.reason, **decision.evidence)
+        else:
+            reason = f"still undecided after {MOST_ASKED} more runs, so not built upon ({decision.reason})"
+            self.decide(experiment, Verdict.DISCARD, reason, **decision.evidence)
 
     def _may_ask(self, experiment: Experiment) -> bool:
         self._asked[experiment.number] += 1
