@@ -19,7 +19,7 @@ from autoresearch.domain.verdict import Action, Case, Decision, Sample, Verdict,
 from autoresearch.judge.components import Observation, decompose
 from autoresearch.judge.effects import Effects
 from autoresearch.judge.mixture import Mixture
-from autoresearch.judge.noise import Spread, spread_of
+from autoresearch.judge.noise import Prior, Spread, expected_variance, spread_of
 from autoresearch.judge.ratchet import (
     DRIFT,
     FIRST_DEGREES,
@@ -70,7 +70,6 @@ class Belief:
                 only place where a metric's magnitude matters and not only its differences.
         """
         self._sign = -1.0 if metric.direction is Direction.MIN else 1.0
-        self._metric = metric
         self._preset = preset
         self._levels: dict[int, Level] = {}
         """Kept experiment → how good it is believed to be."""
@@ -180,6 +179,9 @@ class Belief:
             self._effects = self._effects.learn(found.posterior)
         # The first run was selected by its own luck: only those that look is bought with are a fair sample.
         self._learn_noise(experiment.number, sample, spread_of(_without_first(sample)))
+        for kept, level in self._levels.items():
+            self._levels[kept] = replace(level, variance=level.variance + DRIFT * self._luck.variance)
+        self._ideas = Ideas.of(self._effects, self._luck.variance)
 
     def _calibrate(self, baseline: Experiment) -> None:
         largest = max(map(abs, baseline.sample.values))
@@ -202,16 +204,12 @@ class Belief:
         if known > 0:  # else these are the first runs
             spread = replace(spread, squares=min(spread.squares, spread.freedom * _ACCIDENT**2 * known))
         self._spread += spread
-        first = FIRST_DEGREES * (self._guess or 0.0) ** 2
-        variance = (first + self._spread.squares) / (FIRST_DEGREES + self._spread.freedom)
-        for kept, level in self._levels.items():
-            self._levels[kept] = replace(level, variance=level.variance + DRIFT * variance)
+        variance = expected_variance(self._spread, Prior(self._guess or 0.0, FIRST_DEGREES))
         rho = self._luck.rho
         if sample.count > 1 and len(sample.seeds) == sample.count:
             self._repeated[number] = sample
             rho = self._measured_rho(variance)
         self._luck = SeedLuck.learn(list(self._steady(variance).values()), variance, rho)
-        self._ideas = Ideas.of(self._effects, variance)
 
     def _steady(self, variance: float) -> dict[int, Sample]:
         """The repeated experiments that had no accident: in others it would be taken for the luck of its seed."""

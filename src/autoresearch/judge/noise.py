@@ -118,8 +118,7 @@ def estimate(spread: Spread, prior: Prior | None = None) -> Noise | None:
     (nu0 sigma0² + sum of squares) / (nu0 + nu); the deviation is the root of that scale, so that a prior is worth
     exactly its degrees of freedom.
     """
-    squares = spread.squares + (prior.freedom * prior.deviation**2 if prior else 0.0)
-    freedom = spread.freedom + (prior.freedom if prior else 0.0)
+    squares, freedom = _with_prior(spread, prior)
     if freedom <= 0:
         return None
     from scipy.special import chdtri  # noqa: PLC0415 - a fifth of a second, and not every command needs it
@@ -127,6 +126,18 @@ def estimate(spread: Spread, prior: Prior | None = None) -> Noise | None:
     tail = (1 - CONFIDENCE) / 2
     low, high = (math.sqrt(squares / float(chdtri(freedom, beyond))) for beyond in (tail, 1 - tail))
     return Noise(math.sqrt(squares / freedom), float(freedom), low, high)
+
+
+def expected_variance(spread: Spread, prior: Prior) -> float:
+    """The variance of one run that a spread and a prior stand for, as in `estimate`, without its interval."""
+    squares, freedom = _with_prior(spread, prior)
+    return squares / freedom
+
+
+def _with_prior(spread: Spread, prior: Prior | None) -> tuple[float, float]:
+    """Sum of squares and degrees of freedom, those of the prior included."""
+    squares = spread.squares + (prior.freedom * prior.deviation**2 if prior else 0.0)
+    return squares, spread.freedom + (prior.freedom if prior else 0.0)
 
 
 def gain_to_believe(noise: Noise, runs: int, *, correlation: float = 0.0) -> float:
