@@ -24,8 +24,8 @@ from scipy.special import ndtr
 Array = npt.NDArray[np.float64]
 
 _STEPS = np.linspace(-3.0, 3.0, 25)
-"""Where thresholds are tried, in standard deviations of what the estimate may become. Halving the step changes the
-worth by less than one per cent, and far thresholds are the two decisions that need no look at all."""
+"""Where thresholds are tried, in standard deviations of what the estimate may become. Half the step finds worths that
+are higher by at most 0.004 of the noise (3,000 random cases); the far ends are the two decisions that need no look."""
 
 _TINY = 1e-300
 """Keeps divisions by a standard deviation of zero defined; far below any variance a metric can have."""
