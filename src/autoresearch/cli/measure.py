@@ -108,7 +108,7 @@ def _tell_noise(
     rows = row_error(home.runs, baseline, best) if baseline and best and chosen.origin == "run" else None
     gains = {}
     if parts.total:
-        total, shared = parts.total, telling.counted_correlation(parts)
+        total, shared = parts.total, parts.counted_correlation
         gains = {runs: gain_to_believe(total, runs, correlation=shared) for runs in RUNS_OF_GAINS}
     if plot is not None:
         _draw_noise(observe(experiments), parts, experiments, chosen, plot)

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from autoresearch.campaign.noise import RowError
     from autoresearch.judge.components import Components, Drift
 
-ENOUGH_SHARED = 10
-"""Degrees of freedom from which the correlation under shared seeds is counted on."""
-
 _MEASURE = "`autoresearch noise --runs 4` measures it"
 
 
@@ -45,12 +42,6 @@ def stopped(made: Made, *, as_json: bool) -> None:
 
 
 # --- noise ------------------------------------------------------------------------------------------------------------
-
-
-def counted_correlation(parts: Components) -> float:
-    """The correlation under shared seeds if it is well known and worth counting on, else 0."""
-    rho = parts.correlation
-    return rho if rho is not None and rho > WORTH_PAIRING and parts.shared_runs >= ENOUGH_SHARED else 0.0
 
 
 def noise(
@@ -98,7 +89,7 @@ def _parts(row: Callable[[str, str, str], None], parts: Components) -> None:
         row("  the seed", "not known", "it is what remains when the machine's part is taken away")
     rho = parts.correlation
     if rho is not None:
-        rough = "" if parts.shared_runs >= ENOUGH_SHARED else " (a rough guess, from few runs)"
+        rough = "" if parts.correlation_is_known else " (a rough guess, from few runs)"
         use = "comparing under the same seeds pays" if rho > WORTH_PAIRING else "each commit has luck of its own"
         row(
             "  shared luck",
@@ -133,7 +124,7 @@ def _gains(console: Console, parts: Components, gains: Mapping[int, float]) -> N
         console.print(Text(line), soft_wrap=True)
         return
     told = [f"{gain:.2g} after {runs} run{'s' * (runs > 1)}" for runs, gain in gains.items()]
-    shared = " (runs under the same seeds)" if counted_correlation(parts) else ""
+    shared = " (runs under the same seeds)" if parts.counted_correlation else ""
     console.print(
         Text(
             f"To be believed, a gain must be above {told[0]} of each{shared}, {told[1]}, {told[2]}: "

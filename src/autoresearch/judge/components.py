@@ -25,13 +25,24 @@ from statistics import median
 import numpy as np
 
 from autoresearch.domain.verdict import Sample
-from autoresearch.judge.noise import CONFIDENCE, Noise, Spread, estimate, first_of_each_seed, pool, spread_of
+from autoresearch.judge.noise import (
+    CONFIDENCE,
+    WORTH_PAIRING,
+    Noise,
+    Spread,
+    estimate,
+    first_of_each_seed,
+    pool,
+    spread_of,
+)
 
 MOST_COMMITS = 100
 """Shared luck and drift are looked for in those with the most runs: pairs of commits grow with the square."""
 
 _LEAST_SHARED = 3
 """Degrees of freedom from which a correlation is told at all."""
+_ENOUGH_SHARED = 10
+"""Degrees of freedom from which it is counted on."""
 _LEAST_TREND = 3
 """The same for drift."""
 _LEAST_SHAPE = 10
@@ -89,6 +100,17 @@ class Components:
     """Their runs."""
     remarks: tuple[str, ...] = ()
     """What a person should know before trusting the numbers, one sentence each."""
+
+    @property
+    def correlation_is_known(self) -> bool:
+        """Whether enough runs stand behind the correlation to count on it."""
+        return self.shared_runs >= _ENOUGH_SHARED
+
+    @property
+    def counted_correlation(self) -> float:
+        """The correlation under shared seeds where it is well known and worth counting on, else 0."""
+        rho = self.correlation
+        return rho if rho is not None and rho > WORTH_PAIRING and self.correlation_is_known else 0.0
 
 
 def decompose(observations: Iterable[Observation], names: dict[str, str] | None = None) -> Components:

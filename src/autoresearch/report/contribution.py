@@ -19,7 +19,7 @@ from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.run import Outcome, first_line
 from autoresearch.domain.verdict import Verdict, like_with_like
-from autoresearch.judge.noise import WORTH_PAIRING, Noise, prediction_interval
+from autoresearch.judge.noise import Noise, prediction_interval
 from autoresearch.report.words import what
 
 FIGURE = "contributions.png"
@@ -30,8 +30,6 @@ ALONE = (
 """Why a part may stay in by verdict and be too close to tell here."""
 EARNS, UNCLEAR, HURTS, NOTHING = "earns its place", "too close to tell", "better without", "makes no difference"
 UNMEASURED = "not measured"
-_ENOUGH_SHARED = 10
-"""Degrees of freedom from which the correlation under shared seeds is counted on."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +165,13 @@ class _Line:
             for value, seed in zip(e.sample.values, e.sample.seeds, strict=False)
         ]
         parts = decompose(seen)
-        shared = (parts.correlation or 0.0) if parts.shared_runs >= _ENOUGH_SHARED else 0.0
         return cls(
             metric,
             {e.commit: e for e in experiments if e.verdict is Verdict.KEEP},
             {e.commit: place for place, e in enumerate(kept, start=1)},
             max(steps, default=0),
             parts.total,
-            shared if shared >= WORTH_PAIRING else 0.0,
+            parts.counted_correlation,
         )
 
     def is_current(self, removal: Experiment) -> bool:
