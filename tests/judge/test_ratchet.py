@@ -76,7 +76,7 @@ def test_the_zero_of_the_metric_does_not_matter(gain, runs, shift, seen):
 @settings(max_examples=60, deadline=None)
 @given(gains, counts, lessons)
 def test_a_better_result_is_believed_to_be_better(gain, runs, seen):
-    """The chance of being better never falls with the score, and belief stays below what was seen or any idea could bring."""
+    """The chance of being better never falls with the score; belief stays below what was seen or ideas can bring."""
     worse, better = (weigh(standing(lessons=seen), gain + more, runs, 0.0) for more in (0.0, 0.5))
 
     assert better.chance >= worse.chance - 1e-9
