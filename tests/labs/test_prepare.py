@@ -73,6 +73,27 @@ def test_lone_bytes_count_as_one(prepare, data_dir):
     assert data.token_bytes[ids].sum() == 3
 
 
+def test_a_given_tokenizer_is_used_as_it_is(prepare, corpus, data_dir, tmp_path):
+    """Another folder's tokenizer gives the same ids without training; its content is part of the identity."""
+    given = tmp_path / "tokenizer.json"
+    given.write_bytes((data_dir / "tokenizer.json").read_bytes())
+    manifest = prepare.prepare(plan(prepare, corpus, vocab_size=280, tokenizer=given), tmp_path / "own")
+    assert (tmp_path / "own" / "tokenizer.json").read_bytes() == given.read_bytes()
+    assert manifest["vocab_size"] == prepare.load(data_dir).vocab_size
+    with pytest.raises(prepare.DataError, match="another tokenizer"):
+        prepare.prepare(plan(prepare, corpus, vocab_size=280), tmp_path / "own")
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, "is not a file"), ("{}", "is not a tokenizer.json")])
+def test_an_unusable_tokenizer_is_one_sentence(prepare, corpus, tmp_path, text, expected):
+    """A missing file, or another file, is named with what to give."""
+    given = tmp_path / "given.json"
+    if text is not None:
+        given.write_text(text)
+    with pytest.raises(prepare.DataError, match=expected):
+        prepare.prepare(plan(prepare, corpus, tokenizer=given), tmp_path / "own")
+
+
 def test_bos_is_worth_nothing(prepare, data_dir):
     """BOS takes the last id and 0 bytes."""
     data = prepare.load(data_dir)

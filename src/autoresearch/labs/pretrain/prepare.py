@@ -445,9 +445,18 @@ class Tokenizer:
 
     @classmethod
     def read(cls, path: Path) -> Tokenizer:
-        """Read what `write` wrote."""
-        stored = json.loads(path.read_text())
-        return cls([base64.b64decode(token) for token in stored["tokens"]], stored["pattern"])
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: The file holds something else.
+        """
+        try:
+            stored = json.loads(path.read_text())
+            return cls([base64.b64decode(token) for token in stored["tokens"]], stored["pattern"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} is not a tokenizer.json of a prepared folder; give one, or let one be learnt"
+            ) from error
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
@@ -562,6 +571,8 @@ class Plan:
     shards: int
     max_bytes: int
     """Bytes of training text to use at most; 0 is no limit."""
+    tokenizer: Path | None = None
+    """A tokenizer.json to use as it is, so that folders share their ids; None trains one on this dataset."""
 
     def check(self) -> None:
         """Raise DataError when a value cannot work."""
@@ -574,6 +585,12 @@ class Plan:
         ):
             if not low <= value <= high:
                 raise DataError(f"{name} is {value}; choose a value from {low} to {high}")
+        if self.tokenizer and not self.tokenizer.is_file():
+            raise DataError(f"--tokenizer {self.tokenizer} is not a file; give the tokenizer.json of a prepared folder")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what two plans must share to prepare the same folder: a given tokenizer counts by its content."""
+        return {**vars(self), "tokenizer": sha256_of(self.tokenizer) if self.tokenizer else None}
 
 
 def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any]:
@@ -588,7 +605,12 @@ def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any
     plan.check()
     data_dir = data_dir.resolve()  # a lab may hold a link to its data: replace what it points at, not the link
     source = open_source(plan.dataset, plan.shards)
-    identity = {**vars(plan), "dataset": source.name, "fingerprint": source.fingerprint(), "version": FORMAT_VERSION}
+    identity = {
+        **plan.identity(),
+        "dataset": source.name,
+        "fingerprint": source.fingerprint(),
+        "version": FORMAT_VERSION,
+    }
     if data_dir.exists() and any(data_dir.iterdir()) and not force:
         try:
             manifest = PreparedData.open(data_dir).manifest
@@ -646,8 +668,12 @@ def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path)
                     left_here -= len(document)
                     yield document
 
-    say(f"tokenizer: learning {plan.vocab_size} tokens from {source.name}")
-    tokenizer = Tokenizer.train(sample(), plan.vocab_size)
+    if plan.tokenizer:
+        tokenizer = Tokenizer.read(plan.tokenizer)
+        say(f"tokenizer: {tokenizer.vocab_size} tokens, as given in {plan.tokenizer}")
+    else:
+        say(f"tokenizer: learning {plan.vocab_size} tokens from {source.name}")
+        tokenizer = Tokenizer.train(sample(), plan.vocab_size)
     tokenizer.write(directory / "tokenizer.json")
     np.save(directory / "token_bytes.npy", tokenizer.token_bytes())
 
@@ -1279,6 +1305,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Plan, Path, bool]:
     parser.add_argument("--eval-tokens", type=int, help="tokens an evaluation reads (default: 131072, GPU 10485760)")
     parser.add_argument("--shards", type=int, default=10, help="training shards of a hub dataset (default: 10)")
     parser.add_argument("--max-bytes", type=int, default=0, help="training text to use at most (default: all)")
+    parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json to use (default: learn one from the dataset)")
     parser.add_argument("--force", action="store_true", help="replace what is in --data-dir")
     args = parser.parse_args(argv)
     large = args.dataset != "stdlib" and _has_large_device()
@@ -1289,6 +1316,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Plan, Path, bool]:
         eval_tokens=args.eval_tokens if args.eval_tokens is not None else 10_485_760 if large else 131_072,
         shards=args.shards,
         max_bytes=args.max_bytes,
+        tokenizer=args.tokenizer,
     )
     return plan, args.data_dir or default_data_dir(args.dataset), args.force
 
