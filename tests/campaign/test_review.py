@@ -125,7 +125,7 @@ def candidate(*outcomes: Outcome | None, **notes: str) -> Experiment:
     """A candidate whose runs ended like this; None is still under way."""
     runs = [
         Run(
-            RunRequest("sim", 1, i, "c1", i, 1, 1),
+            RunRequest("sim", 1, i, "c1", sum(other is Outcome.FINISHED for other in outcomes[:i]), 1, 1),
             "slot",
             outcome and RunResult(outcome, 1.0 if outcome is Outcome.FINISHED else None, "so it was\nand more"),
         )

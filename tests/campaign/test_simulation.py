@@ -34,7 +34,12 @@ def contradictions(world: World, ledger: Ledger) -> list[str]:
     found += [
         f"run {key} was recorded wrongly"
         for key, (answer, _) in world.answers.items()
-        if recorded[key] and recorded[key].metric != answer.metric
+        if recorded[key] and recorded[key].metric != answer.metric and recorded[key].outcome is not Outcome.DISTURBED
+    ]
+    found += [
+        f"run {key} met somebody else's work and counts"
+        for key, (answer, _) in world.answers.items()
+        if recorded[key] and recorded[key].metric is not None and answer.telemetry["gpu_others_share"]
     ]
     found += [
         f"#{e.number} has no verdict on its own value"

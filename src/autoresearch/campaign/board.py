@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from autoresearch.domain.experiment import Experiment, Stage, order_of_verdicts
+from autoresearch.domain.disturbance import DEFAULT_TOLERANCE, Tolerance
+from autoresearch.domain.experiment import Experiment, Run, Stage, order_of_verdicts
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.run import RunRequest, seed_of
 from autoresearch.domain.verdict import Verdict
+from autoresearch.judge.disturbance import KEPT_TELEMETRY
 from autoresearch.judge.noise import Spread, pool, spread_of
 
 
@@ -40,6 +42,8 @@ class Plan:
     """Keeps after which the incumbent is compared with the baseline on sealed data; 0 = never."""
     rotations_left: int = 0
     """Sets of validation data that this lab has not used yet."""
+    tolerance: Tolerance = DEFAULT_TOLERANCE
+    """What is still taken for a quiet machine."""
 
     def seed_for(self, replicate: int) -> int:
         """The seed of replicate `replicate`, the same for every commit."""
@@ -100,6 +104,8 @@ class Board:
             self._tried.add(experiment.number)
         if experiment.runs and experiment.content:
             self._programs.setdefault(experiment.content, experiment.number)
+            if experiment.stage is Stage.SETTLED and experiment.was_only_disturbed:
+                self._programs = {c: n for c, n in self._programs.items() if n != experiment.number}
         if experiment.stage is Stage.SETTLED:
             self._settle(experiment)
         else:
@@ -115,6 +121,11 @@ class Board:
     def get(self, number: int) -> Experiment:
         """The newest record of experiment `number`."""
         return self._experiments[number]
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """The newest record of each, by the order in which they came."""
+        return list(self._experiments.values())
 
     @property
     def best(self) -> Experiment | None:
@@ -166,8 +177,11 @@ class Board:
 
 def _lean(experiment: Experiment) -> Experiment:
     """What briefs and the judge need of history: a night of it stays in memory, and the ledger has the rest."""
-    runs = [
-        run if run.result is None else replace(run, result=replace(run.result, environment={}, telemetry={}))
-        for run in experiment.runs
-    ]
-    return replace(experiment, runs=tuple(runs))
+    return replace(experiment, runs=tuple(_lean_run(run) for run in experiment.runs))
+
+
+def _lean_run(run: Run) -> Run:
+    if run.result is None:
+        return run
+    seen = {name: value for name, value in run.result.telemetry.items() if name in KEPT_TELEMETRY}
+    return replace(run, result=replace(run.result, environment={}, telemetry=seen))

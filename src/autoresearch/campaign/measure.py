@@ -14,9 +14,10 @@ from functools import partial
 from itertools import count
 from typing import TypeVar
 
-from autoresearch.campaign.review import MOST_DISTURBED
+from autoresearch.campaign.disturbance import weigh
 from autoresearch.campaign.scheduler import DRAIN_SECONDS, RunTask
 from autoresearch.campaign.tasks import Tasks
+from autoresearch.domain.disturbance import DEFAULT_TOLERANCE, Tolerance
 from autoresearch.domain.experiment import Experiment, Run
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, Split, first_line, seed_of
 from autoresearch.errors import UserError
@@ -208,6 +209,7 @@ class Measuring:
         budget_seconds: Of one run.
         timeout_seconds: Of one run.
         tasks: Threads, or a test's own.
+        tolerance: What is still taken for a quiet machine.
         observe: Told of each run that begins (without a result) and ends; must not block.
     """
 
@@ -220,6 +222,7 @@ class Measuring:
         budget_seconds: float,
         timeout_seconds: float,
         tasks: Tasks[RunTask],
+        tolerance: Tolerance = DEFAULT_TOLERANCE,
         observe: Callable[[RunTask, RunResult | None], None] = lambda task, result: None,
     ) -> None:
         self.running: dict[str, RunTask] = {}
@@ -236,6 +239,7 @@ class Measuring:
         self._budget_seconds = budget_seconds
         self._timeout_seconds = timeout_seconds
         self._tasks = tasks
+        self._tolerance = tolerance
         self._observe = observe
         self._experiments = {experiment.number: experiment for experiment in ledger.experiments(campaign)}
         self._disturbed: Counter[Wanted] = Counter()
@@ -313,12 +317,13 @@ class Measuring:
         if done.error is not None:
             raise done.error
         assert isinstance(done.result, RunResult)
-        self._record(task.request, done.result)
-        self._observe(task, done.result)
+        result = weigh(self.experiments, task.request, task.slot.name, done.result, self._tolerance)
+        self._record(task.request, result)
+        self._observe(task, result)
         chain = at.pop(task.slot.name, None)
         if chain is None:
             return
-        if self._counts(chain[0], done.result):
+        if self._counts(chain[0], result):
             chain.popleft()
             self.made += 1
         if chain:
@@ -328,9 +333,9 @@ class Measuring:
         """Whether this run is the wanted one; what was spoilt from outside is made again, up to a bound."""
         if result.outcome is Outcome.DISTURBED:
             self._disturbed[wanted] += 1
-            if self._disturbed[wanted] >= MOST_DISTURBED:
+            if self._disturbed[wanted] >= self._tolerance.most_disturbed:
                 raise UserError(
-                    f"a run of #{wanted.experiment} was disturbed {MOST_DISTURBED} times in a row "
+                    f"a run of #{wanted.experiment} was disturbed {self._disturbed[wanted]} times in a row "
                     f"({first_line(result.detail)}): see what disturbs this machine, then give the same command again"
                 )
         return not result.outcome.is_repeatable

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.derive import derivation_of, runs_wanted
+from autoresearch.domain.disturbance import DEFAULT_TOLERANCE
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.line import EMPTY
-from autoresearch.domain.run import Outcome, first_line
+from autoresearch.domain.run import Outcome, RunResult, first_line
 from autoresearch.domain.verdict import Action, Case, Verdict
 from autoresearch.judge.policy import Policy
 from autoresearch.lab.protocol import Change, Refusal, Workspace
@@ -20,8 +21,8 @@ from autoresearch.ledger.ledger import Ledger
 MOST_ASKED = 16
 """Runs that a policy may ask for in one case: a bound on its bugs, twice what any sound rule wants."""
 
-MOST_DISTURBED = 3
-"""Disturbed runs of one candidate in a row before the disturbance is taken for the candidate's own doing."""
+MOST_DISTURBED = DEFAULT_TOLERANCE.most_disturbed
+"""Disturbed runs of one request in a row after which, when the lab file says nothing, an experiment is set aside."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Review:
         if number in self._board.asked:
             return
         parent = None if experiment.is_baseline else self._board.parent_of(experiment)
-        step = next_step(experiment, parent, self._plan.baseline_runs)
+        step = next_step(experiment, parent, self._plan.baseline_runs, self._plan.tolerance.most_disturbed)
         match step.what:
             case Do.RUN:
                 self._board.asked.extendleft([number] * step.runs)
@@ -208,18 +209,21 @@ class Step:
     verdict: Verdict = Verdict.CRASH
 
 
-def next_step(experiment: Experiment, parent: Experiment | None, baseline_runs: int) -> Step:
+def next_step(
+    experiment: Experiment, parent: Experiment | None, baseline_runs: int, most_disturbed: int = MOST_DISTURBED
+) -> Step:
     """What comes next for an experiment none of whose runs is queued; pure.
 
     Args:
         experiment: As it stands, without a verdict.
         parent: The kept experiment that it was written against; None for the baseline.
         baseline_runs: How many runs the baseline gets.
+        most_disturbed: Disturbed runs in a row under one seed after which it is set aside.
     """
     if any(run.result is None for run in experiment.evidence_runs):
         return Step(Do.WAIT)
     missing = _missing_runs(experiment, baseline_runs)
-    if ended := _ended(experiment, missing):
+    if ended := _ended(experiment, missing, most_disturbed):
         return ended
     if missing:
         return Step(Do.RUN, missing)
@@ -235,16 +239,29 @@ def _lacks_seeds(experiment: Experiment, parent: Experiment) -> bool:
     return not set(experiment.sample.seeds) <= tried
 
 
-def _ended(experiment: Experiment, missing: int) -> Step | None:
+def _ended(experiment: Experiment, missing: int, most_disturbed: int) -> Step | None:
     """The end without a judge: a failure, or disturbed again and again."""
     failure = experiment.failure
     if failure and failure.outcome is Outcome.STOPPED_EARLY:
         return Step(Do.END, reason=f"stopped early: {failure.detail}", verdict=Verdict.DISCARD)
     if failure:
         return Step(Do.END, reason=f"{failure.outcome}: {first_line(failure.detail)}")
-    if missing and _endings(experiment)[-MOST_DISTURBED:] == [Outcome.DISTURBED] * MOST_DISTURBED:
-        cause = first_line(experiment.runs[-1].result.detail if experiment.runs[-1].result else "")
-        return Step(Do.END, reason=f"disturbed {MOST_DISTURBED} times in a row; the last time: {cause}")
+    if missing and (last := _given_up(experiment, most_disturbed)):
+        times = "once" if most_disturbed == 1 else f"{most_disturbed} times in a row"
+        return Step(Do.END, reason=f"disturbed {times}; the last time: {first_line(last.detail)}")
+    return None
+
+
+def _given_up(experiment: Experiment, most_disturbed: int) -> RunResult | None:
+    """The last of so many disturbed runs in a row under one seed; on several slots, other seeds run side by side."""
+    by_seed: dict[int, list[RunResult]] = defaultdict(list)
+    for run in experiment.evidence_runs:
+        if run.result and run.request.commit == experiment.commit:
+            by_seed[run.request.seed].append(run.result)
+    for results in by_seed.values():
+        newest = results[-most_disturbed:]
+        if [result.outcome for result in newest] == [Outcome.DISTURBED] * most_disturbed:
+            return newest[-1]
     return None
 
 

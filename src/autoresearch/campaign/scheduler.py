@@ -19,14 +19,16 @@ from itertools import count
 
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.derive import Automatic, Requested, Wishes
+from autoresearch.campaign.disturbance import weigh
 from autoresearch.campaign.recovery import recover
 from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change
 from autoresearch.campaign.sealed import RowErrors, Sealed
 from autoresearch.campaign.tasks import Done, Tasks
 from autoresearch.domain.budget import Limits
+from autoresearch.domain.disturbance import is_judged_anyway
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.proposal import Kind, Proposal
-from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult
+from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, first_line
 from autoresearch.domain.verdict import Verdict
 from autoresearch.host.clock import Clock
 from autoresearch.judge.policy import Policy
@@ -44,6 +46,9 @@ RESTS = (0.02, 0.1, 0.5, 2.0)
 """How long a researcher rests after its first, second, … fruitless proposal when no run ends meanwhile.
 
 In units of a run's budget, which says what waiting costs: 6 s to 10 min where runs train for 5 minutes."""
+
+SET_ASIDE = 3
+"""Experiments' worth of disturbed runs, in a row, after which a session ends."""
 
 DRAIN_SECONDS = 10.0
 """How long a failing session waits for each run that it stopped: the grace of a run and a little more."""
@@ -129,6 +134,7 @@ class Scheduler:
         """Reasons of each researcher's fruitless proposals since the last one that was worth a run."""
         self._ended = 0
         """Runs that ended in this session."""
+        self._disturbed_in_a_row = 0
         self._refused_at: dict[str, int] = {}
         """How many had ended when a researcher last proposed in vain."""
         self._rests_until: dict[str, float] = {}
@@ -202,8 +208,8 @@ class Scheduler:
         if done.error is not None:
             raise done.error
         match done.key, done.result:
-            case RunTask(_, request), RunResult() as result:
-                self._take_result(request, result)
+            case RunTask(slot, request), RunResult() as result:
+                self._take_result(request, slot, result)
             case ProposalTask(_, number), (Proposal() | NoProposal()) as proposal:
                 self._take_proposal(number, proposal)
 
@@ -305,9 +311,11 @@ class Scheduler:
             purpose=Purpose.REPLICATE if experiment.standing_runs else Purpose.SCREEN,
         )
 
-    def _take_result(self, request: RunRequest, result: RunResult) -> None:
+    def _take_result(self, request: RunRequest, slot: Slot, result: RunResult) -> None:
         self._ended += 1
         incumbent = self.board.incumbent
+        result = weigh(self.board.experiments, request, slot.name, result, self._plan.tolerance)
+        self._tell_disturbance(request, result)
         experiment = self.board.get(request.experiment)
         experiment = self.board.put(self._ledger.finish_run(experiment, request, result))
         self._observe(Notice("ran", experiment, result.outcome))
@@ -317,6 +325,23 @@ class Scheduler:
             self._review.consider(request.experiment)
         if incumbent is not None and self.board.incumbent != incumbent:
             self._fruitless.clear()  # on another parent, everything may be worth another try
+
+    def _tell_disturbance(self, request: RunRequest, result: RunResult) -> None:
+        """Say it loudly; and when nothing else happens any more, stop: proposals are too good for a noisy night."""
+        experiment = self.board.get(request.experiment)
+        if is_judged_anyway(result):
+            self._observe(Notice("as measured", experiment, first_line(result.detail)))
+        if result.outcome is not Outcome.DISTURBED:
+            self._disturbed_in_a_row = 0
+            return
+        self._disturbed_in_a_row += 1
+        self._observe(Notice("disturbed", experiment, first_line(result.detail)))
+        most = SET_ASIDE * self._plan.tolerance.most_disturbed
+        if self._disturbed_in_a_row >= most and not self.stopping:
+            cause = first_line(result.detail).rstrip(".")
+            cure = "see what disturbs this machine, then start again"
+            self.stopping = f"{most} runs in a row were disturbed (the last: {cause}): {cure}"
+            self._observe(Notice("stopping", text=self.stopping))
 
     # --- proposals --------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import chain, count, islice
 
 from autoresearch.campaign.board import Board, Plan
-from autoresearch.campaign.review import MOST_DISTURBED, Notice, Observe
+from autoresearch.campaign.review import Notice, Observe
 from autoresearch.domain.experiment import Experiment, Run
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, Split, first_line
 from autoresearch.judge.sealed import AUDIT_RUNS, Audit, audit, splits_of, spread_over, to_audit
@@ -99,7 +99,7 @@ class Sealed:
             runs = [run for run in audits if run.request.seed == seed]
             spoilt = [run for run in runs if run.result and run.result.outcome.is_repeatable]
             disturbed = sum(run.result is not None and run.result.outcome is Outcome.DISTURBED for run in spoilt)
-            if len(spoilt) == len(runs) and disturbed < MOST_DISTURBED:
+            if len(spoilt) == len(runs) and disturbed < self._plan.tolerance.most_disturbed:
                 return seed
         return None
 

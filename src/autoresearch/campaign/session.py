@@ -358,6 +358,7 @@ def _plan(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Path)
         rotations_left=config.metric.rotations - 1 - config.metric.rotation,
         prune_every=config.campaign.prune_every,
         retest_share=config.campaign.retest_share,
+        tolerance=config.tolerance,
     )
 
 

@@ -110,6 +110,11 @@ class Physics:
     crash_share: float = 0.05
     baseline_crashes: bool = False
     disturbed_share: float = 0.01
+    """Share of runs during which somebody else uses the machine."""
+    disturbed_gain: float = 1.0
+    """What such a run's number is better by than it ought to be: far more than any change brings."""
+    slow_share: float = 0.0
+    """Share of runs whose steps take half as long again; their number is the worse for it, by five times the noise."""
     refused_share: float = 0.02
     overfit_share: float = 0.0
     """Share of every gain that sealed data do not show."""
@@ -272,14 +277,30 @@ class SimulatedEngine:
         began = self._world.clock.now()
         if fate < physics.crash_share if request.experiment else physics.baseline_crashes:
             return RunResult(Outcome.CRASHED, detail="ValueError: drawn", started_at=began, wall_seconds=seconds / 10)
-        if fate > 1 - physics.disturbed_share:
-            return RunResult(Outcome.DISTURBED, detail="throttled", started_at=began, wall_seconds=seconds)
         true = self._world.true_value(request.commit)
         if request.split is Split.TEST:
             true += physics.overfit_share * (physics.baseline - true)
         metric = rng.gauss(true, physics.noise)
+        telemetry = {
+            "samples": seconds,
+            "gpu_others_share": 0.0,
+            "median_step_ms": 1e6 / self._world.steps(request.commit),
+        }
+        if fate > 1 - physics.disturbed_share:
+            metric -= physics.disturbed_gain
+            telemetry |= {"gpu_others_share": 0.5, "gpu_other_pid": 4711.0}
+        if rng.random() < physics.slow_share:
+            metric += 5 * physics.noise
+            telemetry["median_step_ms"] *= 1.5
         summary: dict[str, float | str] = {"num_steps": self._world.steps(request.commit)}
-        return RunResult(Outcome.FINISHED, metric, summary=summary, started_at=began, wall_seconds=seconds)
+        return RunResult(
+            Outcome.FINISHED,
+            metric,
+            summary=summary,
+            telemetry=telemetry,
+            started_at=began,
+            wall_seconds=seconds,
+        )
 
 
 class SimulatedResearcher:

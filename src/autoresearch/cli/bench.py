@@ -65,6 +65,7 @@ def make(
             campaign.name,
             budget_seconds=bench.config.budget.seconds,
             timeout_seconds=bench.config.budget.run_timeout_seconds,
+            tolerance=bench.config.tolerance,
             tasks=ThreadTasks[RunTask](),
             observe=view.observe,
         )

@@ -82,6 +82,12 @@ class Experiment:
         )
 
     @property
+    def was_only_disturbed(self) -> bool:
+        """Whether it had runs, and none of them said anything of it."""
+        endings = [run.result.outcome for run in self.evidence_runs if run.result]
+        return bool(endings) and all(outcome.is_repeatable for outcome in endings)
+
+    @property
     def sample(self) -> Sample:
         """The metric values of the present commit with their seeds; runs of earlier revisions do not count."""
         scored = [

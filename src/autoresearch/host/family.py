@@ -105,6 +105,27 @@ def end_strays(marker: str) -> int:
     return len(ended)
 
 
+def belongs_to(pid: int, marker: str) -> bool | None:
+    """Whether a process is of the execution with this marker: it or an ancestor carries it in its environment.
+
+    Returns:
+        None when there is no such process here: it has ended, or its number is that of another container.
+    """
+    import psutil
+
+    try:
+        family = [(process := psutil.Process(pid)), *process.parents()]
+    except psutil.NoSuchProcess:
+        return None
+    except (psutil.Error, OSError):
+        return False
+    for process in family:
+        with contextlib.suppress(psutil.Error, OSError):  # what we may not read is somebody else's
+            if process.environ().get(MARKER_VARIABLE) == marker:
+                return True
+    return False
+
+
 def send(pid: int, number: int) -> None:
     """Send a signal to a process that may be gone already, or belong to somebody else."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

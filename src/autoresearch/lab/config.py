@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError, field_validator
 
+from autoresearch.domain.disturbance import Tolerance
 from autoresearch.errors import LabError
 from autoresearch.lab.config_text import ReferenceRow, markdown_table, reference_rows, sentence_for
 from autoresearch.lab.git import Git, split_paths
@@ -28,6 +29,7 @@ from autoresearch.lab.sections import (
     ResearcherSection,
     Section,
     SlotsSection,
+    TelemetrySection,
     TunerSection,
     as_tuple,
 )
@@ -46,6 +48,7 @@ class LabConfig(Section):
     metric: MetricSection
     budget: BudgetSection
     slots: SlotsSection = SlotsSection()
+    telemetry: TelemetrySection = TelemetrySection()
     campaign: CampaignSection = CampaignSection()
     researcher: Annotated[tuple[ResearcherSection, ...], BeforeValidator(as_tuple)] = (ResearcherSection(),)
     tuner: TunerSection = TunerSection()
@@ -59,6 +62,11 @@ class LabConfig(Section):
     def protected(self) -> tuple[str, ...]:
         """All protected patterns: the lab's own, the lab file and the program."""
         return tuple(dict.fromkeys((*self.lab.protected, FILE_NAME, self.lab.program)))
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """What is still taken for a quiet machine, as a value of the domain."""
+        return Tolerance(self.telemetry.band, self.telemetry.disturbed_retries, self.budget.clock == "cpu")
 
     def on_rotation(self, rotation: int) -> LabConfig:
         """The same lab, scored on another set of its validation data."""

@@ -273,6 +273,33 @@ class BudgetSection(Section):
         return 2 * self.seconds + 60 if self.timeout_seconds is None else self.timeout_seconds
 
 
+class TelemetrySection(Section):
+    """When a run was measured on a disturbed machine, so that it is made again and not judged."""
+
+    band: float = Field(
+        default=1.15,
+        ge=0,
+        allow_inf_nan=False,
+        title="a number above 1, or 0",
+        description="How many times as slow as usual a run may be: its steps against other runs of the same commit, "
+        "the GPU's clock against earlier runs, processor time lost to other machines. 0 = no run is called disturbed "
+        "for what is seen of the machine. Where `budget.clock` is `cpu`, only extremes count (3 or more).",
+    )
+    disturbed_retries: int = Field(
+        default=2,
+        ge=0,
+        title="a whole number of at least 0",
+        description="How often a disturbed run is made again. After that a run that is merely slow is judged as it is, "
+        "with a note; an experiment whose runs met somebody else's work each time is set aside.",
+    )
+
+    @model_validator(mode="after")
+    def _above_one(self) -> TelemetrySection:
+        if 0 < self.band <= 1:
+            raise mistake(f"is {self.band:g}: use a number above 1, such as 1.15, or 0 to switch it off", "band")
+        return self
+
+
 class SlotsSection(Section):
     """Where runs execute."""
 

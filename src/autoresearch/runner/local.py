@@ -20,12 +20,14 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from autoresearch.domain.metric import Metric, Source
 from autoresearch.domain.run import Outcome, RunRequest, RunResult
 from autoresearch.errors import AutoResearchError, UserError
 from autoresearch.host.clock import Clock, SystemClock
+from autoresearch.host.family import belongs_to
 from autoresearch.host.files import free_bytes as measure_free_bytes
 from autoresearch.host.files import read_json, read_regular, write_json
 from autoresearch.host.process import (
@@ -42,7 +44,8 @@ from autoresearch.host.process import (
 )
 from autoresearch.runner.environment import resolve_program, run_environment
 from autoresearch.runner.outcome import CHECK, EVALUATE, RUN, classify
-from autoresearch.runner.progress import REPORTS, Overseer, Watch, read_stop
+from autoresearch.runner.pace import pace_of
+from autoresearch.runner.progress import REPORTS, Overseer, Watch, read_curve, read_stop
 from autoresearch.runner.protocol import Slot
 from autoresearch.runner.telemetry import Telemetry, decision_of, usage_of
 
@@ -161,13 +164,14 @@ class LocalEngine:
 
     def _answer(self, request: RunRequest, slot: Slot, directory: Path) -> Answer | None:
         """Wait for the living supervisor, or read what a dead one wrote, or start one; None when we are to stop."""
+        is_fresh = False
         supervised = attach(directory)  # first: one that is dead by now has written whatever it will ever write
         if supervised is None:
             answer = read_answer(directory)
             if answer is not None or self._stopping.is_set():
                 return answer
-            supervised = self._start(request, slot, directory)
-        telemetry = Telemetry(slot)
+            is_fresh, supervised = True, self._start(request, slot, directory)
+        telemetry = Telemetry(slot, partial(belongs_to, marker=marker_of(directory)), is_fresh=is_fresh)
         overseer = Overseer(
             request,
             directory,
@@ -267,7 +271,10 @@ class LocalEngine:
         return replace(
             result,
             config=read_json(directory / OUT / CONFIG) or {},
-            telemetry=usage_of(answer) | {name: float(value) for name, value in seen.items()} | decision,
+            telemetry=usage_of(answer)
+            | {name: float(value) for name, value in seen.items()}
+            | pace_of(read_curve(directory), result.summary)
+            | decision,
         )
 
     def _unanswered(self, reason: str) -> RunResult:
