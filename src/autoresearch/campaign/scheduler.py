@@ -335,7 +335,9 @@ class Scheduler:
             self._disturbed_in_a_row = 0
             return
         self._disturbed_in_a_row += 1
-        self._observe(Notice("disturbed", experiment, first_line(result.detail)))
+        retries = self._plan.tolerance.retries
+        again = f"It is made again, {retries} times at most." if retries else ""
+        self._observe(Notice("disturbed", experiment, f"{first_line(result.detail)} {again}".strip()))
         most = SET_ASIDE * self._plan.tolerance.most_disturbed
         if self._disturbed_in_a_row >= most and not self.stopping:
             cause = first_line(result.detail).rstrip(".")
@@ -489,4 +491,6 @@ def _cure_of(baseline: Experiment) -> str:
         return (
             "close what else keeps this machine busy, or raise budget.timeout_seconds in autoresearch.toml and commit"
         )
+    if baseline.was_only_disturbed:
+        return "see what disturbs this machine, or widen telemetry.band in autoresearch.toml and commit"
     return "mend the lab, commit"

@@ -17,7 +17,7 @@ from autoresearch.cli.terminal import Terminal
 from autoresearch.cli.writing import summarise_campaign, write_campaign_report
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Direction
-from autoresearch.domain.run import Outcome, Purpose, Split
+from autoresearch.domain.run import Purpose, Split
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import UserError
 from autoresearch.host.clock import SystemClock
@@ -26,6 +26,7 @@ from autoresearch.lab.git import Git
 from autoresearch.lab.workspace import hide
 from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.report.disturbed import machine
 from autoresearch.report.gist import gist
 from autoresearch.report.words import explain, number_in, what
 
@@ -162,7 +163,8 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
         seconds = f" in {result.wall_seconds:.1f} s" if result is not None and result.wall_seconds else ""
         seed = "" if run.request.seed == results_tsv.UNKNOWN_SEED else f", seed {run.request.seed} on {run.slot}"
         line(f"run {run.request.ordinal}", f"{ending}{score}{seed}{seconds}{_beside(run, experiment)}")
-        if result is not None and result.outcome is not Outcome.FINISHED:
+        if result is not None:
+            line("", machine(result))
             for told in dict.fromkeys(result.detail.splitlines()):  # the same line as head and in the log's tail
                 line("", told)
     if experiment.runs and chosen.origin == "run":

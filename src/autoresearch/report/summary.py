@@ -19,6 +19,7 @@ from autoresearch.domain.verdict import Verdict, like_with_like
 from autoresearch.judge.confirm import Confirmation
 from autoresearch.judge.noise import pooled_deviation
 from autoresearch.report.calibration import Calibration, calibrations
+from autoresearch.report.disturbed import Disturbed, disturbed_runs
 from autoresearch.report.graveyard import Lesson, lessons
 from autoresearch.report.kept import KeptChange, gains, kept_changes, ratio, total
 from autoresearch.report.phases import Phase, phases
@@ -89,6 +90,8 @@ class Summary:
     """Runs beside the verdicts by purpose: of the noise, audits, confirmations."""
     early_stops: int
     """Runs that were ended early because they could hardly win."""
+    disturbed: Disturbed
+    """Runs that were made again because something outside spoilt them."""
     saved_seconds: float | None
     """What those would have taken beyond their end, if they were like the finished ones; None when not known."""
     baseline: float | None
@@ -232,6 +235,7 @@ def summarise(
     stepwise = gains(ordered, metric)
     reasons = {e.number: failure for e in ordered if (failure := failure_of(e))}
     early_stops, saved_seconds = _early_stops(evidence)
+    disturbed = disturbed_runs(ordered)
     measured_gain = total(k.gain for k in kept if k.gain is not None) if kept else None
     level = incumbent.believed if incumbent else None
     believed_gain = metric.gain(level, baseline) if level is not None and baseline is not None else None
@@ -251,6 +255,7 @@ def summarise(
         outcomes=dict(Counter(run.result.outcome.value for run in evidence if run.result)),
         measurements=dict(Counter(run.request.purpose.value for run in beside if run.result)),
         early_stops=early_stops,
+        disturbed=disturbed,
         saved_seconds=saved_seconds,
         baseline=baseline,
         alike=alike,
@@ -270,7 +275,7 @@ def summarise(
         lessons=lessons(ordered, stepwise, reasons, noise),
         calibrations=calibrations(ordered, stepwise),
         failures=_failure_groups(ordered),
-        remarks=(*remarks, *_checks(ordered, stepwise)),
+        remarks=(*remarks, *disturbed.sentences, *_checks(ordered, stepwise)),
         span_seconds=span,
         experiments_per_hour=num_measured / hours if hours else None,
         runs_per_hour=answered / hours if hours else None,

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from autoresearch.domain.disturbance import causes_in
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind
@@ -370,6 +371,12 @@ def _failed(experiment: Experiment) -> tuple[str, ...]:
             first,
             "How it would have ended is not known, so it has no score.",
             "The time that it would still have needed went to other ideas.",
+        )
+    if result.outcome is Outcome.DISTURBED and causes_in(result):
+        return (
+            first,
+            "Nothing is believed about the idea, because no number counts that was measured on a disturbed machine.",
+            "It may be proposed again when the machine is quiet.",
         )
     if result.outcome is Outcome.DISTURBED:
         return (

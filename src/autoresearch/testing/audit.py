@@ -32,6 +32,7 @@ import filelock
 import psutil
 
 from autoresearch.campaign.session import Home
+from autoresearch.domain.disturbance import causes_in
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Source
 from autoresearch.domain.proposal import Kind
@@ -102,6 +103,8 @@ def lost_results(root: Path, campaign: str) -> list[str]:
     lost = []
     for key, answered in _answers(Home(root.absolute()), known):
         result = recorded.get(key)
+        if result is not None and causes_in(result):
+            continue  # found, and not counted because the machine was disturbed
         if answered.outcome is Outcome.FINISHED and (result is None or result.metric != answered.metric):
             lost.append(key)
     return lost
@@ -345,6 +348,8 @@ def _results(scene: _Scene) -> Iterator[str]:
         elif run.result is None:
             if not scene.is_killed or (key in settled and not _is_remeasured(run)):
                 yield f"run {key} answered {_shown(answered)}, but the ledger has no result: it is lost"
+        elif run.result.outcome is Outcome.DISTURBED and causes_in(run.result):
+            continue  # the number is there and was measured on a disturbed machine, so it does not count
         elif (run.result.outcome, run.result.metric) != (answered.outcome, answered.metric):
             yield f"run {key} answered {_shown(answered)}, but the ledger says {_shown(run.result)}"
     for key, run in runs.items():
