@@ -38,6 +38,7 @@ from autoresearch.domain.metric import Metric
 from autoresearch.errors import AutoResearchError, LabError, UserError
 from autoresearch.host import files
 from autoresearch.host.clock import Clock, SystemClock
+from autoresearch.host.figures import read_figures
 from autoresearch.host.hardware import Hardware, describe_hardware
 from autoresearch.judge.policy import Policy, policy_named
 from autoresearch.lab.config import LabConfig, check_lab, load_config
@@ -46,7 +47,7 @@ from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.researchers.command import CommandResearcher, end_sessions
 from autoresearch.researchers.protocol import Researcher
-from autoresearch.runner.environment import resolve_program
+from autoresearch.runner.environment import measured_variables, resolve_program
 from autoresearch.runner.local import LocalEngine, Recipe
 from autoresearch.runner.protocol import Slot
 from autoresearch.runner.slots import make_slots, slot_kind, thread_count
@@ -364,6 +365,7 @@ def _plan(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Path)
 
 def _engine(parts: _Parts, curves: Curves) -> LocalEngine:
     config, campaign, workspace, hardware = parts.config, parts.campaign, parts.workspace, parts.hardware
+    measured = _measured(parts)
     recipe = Recipe(
         run=config.lab.run,
         metric=campaign.metric,
@@ -372,7 +374,7 @@ def _engine(parts: _Parts, curves: Curves) -> LocalEngine:
         check_timeout_seconds=config.budget.check_timeout_seconds,
         evaluate_timeout_seconds=config.budget.evaluate_timeout_seconds,
         protected=workspace.protected_hashes(campaign.base),
-        environment={**config.lab.environment, "AUTORESEARCH_EVAL_ROTATION": str(config.metric.rotation)},
+        environment={**measured, **config.lab.environment, "AUTORESEARCH_EVAL_ROTATION": str(config.metric.rotation)},
         budget_clock=config.budget.clock,
         log_limit_bytes=int(config.budget.log_limit_mb * 1e6),
     )
@@ -383,10 +385,24 @@ def _engine(parts: _Parts, curves: Curves) -> LocalEngine:
         checkout=workspace.checkout,
         discard=workspace.discard,
         threads=lambda slot: thread_count(slot, parts.slots, hardware),
-        environment={**hardware.to_dict(), "autoresearch": __version__, "lab_hash": config.comparable_hash()},
+        environment={
+            **hardware.to_dict(),
+            "autoresearch": __version__,
+            "lab_hash": config.comparable_hash(),
+            "measured": measured,
+        },
         watch=curves.watch,
         clock=parts.clock,
     )
+
+
+def _measured(parts: _Parts) -> dict[str, str]:
+    """What runs are told of their machine's speed; nothing where GPUs differ, since one of them was measured."""
+    if len({gpu.name for gpu in parts.hardware.gpus}) > 1:
+        return {}
+    first = parts.slots[0]  # all are of one kind
+    threads = thread_count(first, parts.slots, parts.hardware)
+    return measured_variables(read_figures(parts.hardware), first, threads)
 
 
 def _researchers(config: LabConfig, home: Home) -> list[Researcher]:

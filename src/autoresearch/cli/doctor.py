@@ -17,8 +17,9 @@ from rich.text import Text
 
 from autoresearch import __version__
 from autoresearch.campaign.session import Home
+from autoresearch.cli.figures import describe_figures, machine_figures
 from autoresearch.cli.terminal import Terminal
-from autoresearch.errors import AutoResearchError
+from autoresearch.errors import AutoResearchError, UserError
 from autoresearch.host.clock import SystemClock
 from autoresearch.host.files import free_bytes
 from autoresearch.host.hardware import Hardware, describe_hardware
@@ -38,6 +39,12 @@ class Finding:
     level: str
     """`ok`, `warn` (the night will be worse) or `fail` (there will be no night)."""
     text: str
+    figures: dict[str, object] | None = None
+    """What this machine was measured to do."""
+
+    def to_dict(self) -> dict[str, object]:
+        """The same for JSON, without what is not there."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def register(app: typer.Typer) -> None:
@@ -47,12 +54,20 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     lab: Annotated[Path, typer.Option("--lab", "-C", help="The lab's folder.")] = Path(),
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure this machine again.")] = False,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Only look, if it was not measured yet.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Check this machine and this lab; exit with 1 if a campaign could not run."""
-    findings = list(_examine(lab.resolve()))
+    """Check this machine and this lab; exit with 1 if a campaign could not run.
+
+    The first time on a machine it measures how fast it multiplies, copies and attends, in half a minute, and keeps the
+    figures: `init` sizes a start by them and runs choose their attention by them.
+    """
+    if remeasure and no_measure:
+        raise UserError("--remeasure and --no-measure contradict each other: give one of them")
+    findings = list(_examine(lab.resolve(), remeasure=remeasure, no_measure=no_measure))
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+        print(json.dumps([finding.to_dict() for finding in findings], indent=2, ensure_ascii=False))
     else:
         console = Terminal()
         styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -63,11 +78,12 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _examine(root: Path) -> Iterator[Finding]:
+def _examine(root: Path, *, remeasure: bool, no_measure: bool) -> Iterator[Finding]:
     hardware = describe_hardware()
     yield Finding("autoresearch", "ok", f"{__version__} on Python {platform.python_version()}, {platform.system()}")
     yield Finding("hardware", "ok", _describe(hardware))
     yield _torch()
+    yield from _figures(hardware, remeasure=remeasure, no_measure=no_measure)
     yield _checked("git", lambda: Git(Path.cwd()).text("version"))
     yield _sandbox()
     if not (root / "autoresearch.toml").is_file():
@@ -129,6 +145,32 @@ def _torch() -> Finding:
     except metadata.PackageNotFoundError:
         return Finding(
             "torch", "warn", "not installed; only the pretrain lab needs it: pip install 'autoresearch[pretrain]'"
+        )
+
+
+def _figures(hardware: Hardware, *, remeasure: bool, no_measure: bool) -> Iterator[Finding]:
+    """What this machine was measured to do, now or before; nothing where PyTorch is missing."""
+    if hardware.torch is None:
+        return
+    try:
+        figures = machine_figures(hardware, again=remeasure, never=no_measure)
+    except AutoResearchError as error:
+        yield Finding("measured", "warn", str(error))
+        return
+    if figures is None:
+        yield Finding(
+            "measured", "warn", "not yet, and --no-measure was given: `autoresearch doctor` takes half a minute"
+        )
+        return
+    yield Finding("measured", "ok", describe_figures(figures), figures.to_dict())
+    for what, reason in figures.failures.items():
+        if not what.startswith("attention"):
+            yield Finding("measured", "warn", f"{what}: {reason}")
+    if figures.was_disturbed:
+        yield Finding(
+            "measured",
+            "warn",
+            "other programs were at work meanwhile: when it is quiet, `autoresearch doctor --remeasure`",
         )
 
 

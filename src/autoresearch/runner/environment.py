@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoresearch.domain.run import RunRequest
+from autoresearch.host.figures import Figures
 from autoresearch.runner.protocol import Slot
 from autoresearch.runner.slots import thread_limits
 
@@ -83,6 +84,23 @@ def run_environment(
         "AUTORESEARCH_THREADS": str(threads),
         "AUTORESEARCH_EVAL_SPLIT": request.split.value,
     }
+
+
+def measured_variables(figures: Figures | None, slot: Slot, threads: int) -> dict[str, str]:
+    """What a run may know of its machine: the rate to compare its own with, and the attention that was fastest here.
+
+    Empty when the machine was never measured, or when a run on `slot` uses another device than was measured.
+    """
+    if figures is None or figures.kind != slot.device:
+        return {}
+    count = threads if slot.device == "cpu" else None
+    peak, bf16_pays = figures.peak_flops(count), figures.bf16_pays(count)
+    found = {
+        "AUTORESEARCH_PEAK_FLOPS": None if peak is None else f"{peak:.4g}",
+        "AUTORESEARCH_ATTENTION": figures.attention,
+        "AUTORESEARCH_BF16": None if bf16_pays is None else str(int(bf16_pays)),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def resolve_program(argv: Sequence[str]) -> list[str]:
