@@ -380,15 +380,20 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float
 # Command line
 
 
-def write_evaluation_rows(lab: Path, data_dir: Path, path: Path) -> None:
-    """Write the rows that our lab evaluates on, for `rival.py`: taken from the lab's own code, not reckoned again."""
-    sys.path.insert(0, str(lab))
+def load_prepare(lab: Path) -> Any:
+    """Load a lab's prepare.py by its path: a lab is a folder of scripts, not a package."""
+    sys.path.insert(0, str(lab))  # for its neighbours
     spec = importlib.util.spec_from_file_location("race_prepare", lab / "prepare.py")
     assert spec and spec.loader
-    prepare = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = prepare
-    spec.loader.exec_module(prepare)
-    data = prepare.PreparedData.open(data_dir)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_evaluation_rows(lab: Path, data_dir: Path, path: Path) -> None:
+    """Write the rows that our lab evaluates on, for `rival.py`: taken from the lab's own code, not reckoned again."""
+    data = load_prepare(lab).PreparedData.open(data_dir)
     rows, numbers = data.eval_rows()
     beside = path.with_name(f"{os.getpid()}-{path.name}")
     np.savez(beside, rows=np.asarray(rows), numbers=numbers, token_bytes=data.token_bytes)

@@ -78,7 +78,7 @@ def race(monkeypatch):
     import race
 
     yield race
-    for name in ("race", "rival", "flash", "constants", "race_prepare"):
+    for name in ("race", "export", "rival", "flash", "constants", "race_prepare"):
         sys.modules.pop(name, None)
 
 
@@ -93,7 +93,7 @@ def prepared(tmp_path_factory):
     for name, size in (("shard_a", 60_000), ("val", 12_000)):
         documents = words(len(name), size).split("\n")
         pyarrow.parquet.write_table(pyarrow.table({"text": documents}), folder / "text" / f"{name}.parquet")
-    prepare.prepare(plan(prepare, folder / "text", max_bytes=50_000), folder / "data")
+    prepare.prepare(plan(prepare, folder / "text"), folder / "data")
     (folder / "rival").mkdir()
     (folder / "rival" / "prepare.py").write_text(PREPARE)
     (folder / "rival" / "train.py").write_text(TRAIN)
@@ -156,6 +156,18 @@ def test_a_race_goes_on_where_it_stopped(raced):
 def test_failed_runs_that_were_repeated_count_once(race, raced):
     """The table knows the latest line of each run."""
     assert race.table(raced[0], "theirs").count("0 of 1") == 1
+
+
+def test_exported_text_is_what_was_prepared(race, prepared):
+    """Rivals get every training document and no held-out one: the bytes agree with the prepared folder's."""
+    import export
+
+    prepare = load_script("prepare")
+    texts = export.texts(prepare, str(prepared / "text"), 1, 1024, "train")
+    assert (
+        sum(len(text.encode()) for text in texts)
+        == prepare.load(prepared / "data").manifest["splits"]["train"]["bytes"]
+    )
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
