@@ -1,12 +1,14 @@
 """The scheduler in virtual time: determinism, faults, order and limits."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from autoresearch.campaign.simulation import Physics, SimulatedResearcher, World, simulate
+from autoresearch.campaign.simulation import Physics, SimulatedEngine, SimulatedResearcher, World, simulate
 from autoresearch.domain.budget import Limits
+from autoresearch.domain.disturbance import causes_in
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.run import Outcome, seed_of
@@ -192,17 +194,89 @@ def test_a_resumed_campaign_goes_on_to_the_new_limit():
 
 
 def test_disturbed_runs_are_repeated_not_judged():
-    """No verdict rests on a disturbed run."""
+    """No verdict rests on a disturbed run, however good its number: the same request is made again."""
     world = World(seed=9, slots=2, physics=Physics(disturbed_share=0.3))
 
     ledger = simulate(world, limits=Limits(experiments=60))
     experiments = ledger.experiments("sim")
 
-    assert any(run.result.outcome is Outcome.DISTURBED for e in experiments for run in e.runs)
     assert contradictions(world, ledger) == []
+    disturbed = [(e, run) for e in experiments for run in e.runs if run.result.outcome is Outcome.DISTURBED]
+    assert disturbed
+    for e, run in disturbed:
+        again = [later for later in e.runs[run.request.ordinal + 1 :] if later.request.seed == run.request.seed]
+        assert again or e.reason.startswith(("disturbed", "stale", "crashed"))
     for e in measured(experiments):
         disturbed_only = {run.result.outcome for run in e.runs} == {Outcome.DISTURBED}
         assert not disturbed_only or e.reason.startswith(("disturbed", "stale"))
+
+
+def test_disturbed_runs_never_move_the_incumbent():
+    """Where no idea is any good, a campaign with far too good numbers on a disturbed machine keeps nothing."""
+    physics = Physics(disturbed_share=0.3, noise=1e-6, draw_effect=lambda rng: -0.01)
+
+    experiments = simulate(World(seed=3, slots=3, physics=physics), limits=Limits(experiments=60)).experiments("sim")
+
+    assert any(run.result.outcome is Outcome.DISTURBED for e in experiments for run in e.runs)
+    assert [e.number for e in experiments if e.verdict is Verdict.KEEP] == [0]
+
+
+def test_what_is_as_slow_each_time_counts_with_a_note():
+    """A machine that stays slow after the first run of a program is how it is now: the third such run is judged."""
+    world = World(seed=2, physics=Physics(disturbed_share=0, crash_share=0))
+    slow = 0
+
+    class Throttled(SimulatedEngine):
+        def execute(self, request, slot):
+            nonlocal slow
+            result = super().execute(request, slot)
+            if request.experiment == 0 and request.ordinal == 0:
+                return result
+            slow += 1
+            return replace(result, telemetry={**result.telemetry, "median_step_ms": 1500.0})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autoresearch.campaign.simulation.SimulatedEngine", Throttled)
+        baseline = simulate(world, limits=Limits(experiments=4)).experiments("sim")[0]
+
+    endings = [run.result.outcome for run in baseline.runs]
+    assert endings == [Outcome.FINISHED, Outcome.DISTURBED, Outcome.DISTURBED, Outcome.FINISHED]
+    assert len({run.request.seed for run in baseline.runs[1:]}) == 1
+    assert baseline.runs[-1].result.detail.startswith(
+        "Judged as measured after 2 disturbed runs before it: A step took"
+    )
+    assert baseline.verdict is Verdict.KEEP
+
+
+def test_a_night_beside_somebody_elses_work_ends_with_the_reason():
+    """Proposals are too good for it: after nine disturbed runs in a row the session says why and stops."""
+    world = World(seed=1, physics=Physics(disturbed_share=0))
+    ledger = simulate(world, limits=Limits(experiments=5))
+    world.physics = Physics(disturbed_share=1.0, crash_share=0, refused_share=0)
+    sentences: list[str] = []
+
+    simulate(world, ledger=ledger, limits=Limits(experiments=60), observe=lambda notice: sentences.append(notice.text))
+
+    assert len(measured(ledger.experiments("sim"))) <= 9
+    assert sentences[-1].startswith("9 runs in a row were disturbed (the last: Another process (pid 4711) used the GPU")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_kills_on_a_disturbed_machine_lose_and_judge_nothing_wrongly(seed):
+    """Killed anywhere on a machine that disturbs and slows one run in five, a campaign stays consistent."""
+    physics = Physics(disturbed_share=0.2, slow_share=0.2, crash_share=0.02)
+    world = World(seed=seed, slots=1 + seed % 3, physics=physics)
+
+    ledger = simulate_with_kills(world, kills=6, limits=Limits(experiments=8))
+
+    experiments = ledger.experiments("sim")
+    if experiments[0].verdict is Verdict.CRASH:
+        assert experiments[0].reason.startswith("disturbed 3 times in a row")
+        return
+    assert contradictions(world, ledger) == []
+    for e in experiments[1:]:
+        endings = Counter((run.request.commit, run.request.seed) for run in e.runs if causes_in(run.result))
+        assert max(endings.values(), default=0) <= 3
 
 
 def test_every_candidate_is_first_run_with_the_same_seed():
