@@ -1,5 +1,8 @@
 """Fixtures of the pretraining lab: its files are loaded by path, as a lab is a folder of scripts and not a package."""
 
+import socket
+import threading
+
 import pytest
 
 from tests.labs.pretrain_lab import TINY, load_script, plan, words
@@ -13,11 +16,35 @@ def prepare():
     return load_script("prepare")
 
 
-@pytest.fixture
-def train(prepare):
-    """The lab's train.py as a fresh module, made tiny: tests may change its constants freely."""
+@pytest.fixture(scope="session")
+def harness():
+    """The lab's harness.py as a module."""
     pytest.importorskip("torch")
-    module = load_script("train", prepare=prepare)
+    return load_script("harness")
+
+
+@pytest.fixture(scope="session")
+def checks():
+    """The lab's checks.py as a module."""
+    return load_script("checks")
+
+
+@pytest.fixture(scope="session")
+def sandbox():
+    """The lab's sandbox.py as a module."""
+    return load_script("sandbox")
+
+
+@pytest.fixture(scope="session")
+def evaluate(prepare, harness, checks, sandbox):
+    """The lab's evaluate.py as a module."""
+    return load_script("evaluate", prepare=prepare, harness=harness, checks=checks, sandbox=sandbox)
+
+
+@pytest.fixture
+def train(harness):
+    """The lab's train.py as a fresh module, made tiny: tests may change its constants freely."""
+    module = load_script("train", harness=harness)
     for name, value in TINY.items():
         setattr(module, name, value)
     return module
@@ -37,3 +64,45 @@ def data_dir(prepare, corpus, tmp_path_factory):
     directory = tmp_path_factory.mktemp("prepared") / "tiny"
     prepare.prepare(plan(prepare, corpus), directory)
     return directory
+
+
+@pytest.fixture
+def converse(evaluate, harness, data_dir):
+    """Start a session in a thread and connect this process to it; call it with settings, for the session.
+
+    What the session raised, if anything, is in its `error` once the conversation is over.
+    """
+    threads = []
+
+    def begin(directory=data_dir, *, now=None, processor_seconds=lambda: 0.0, **settings):
+        ours, theirs = socket.socketpair()
+        given = evaluate.Settings(**{"budget_seconds": 1e9} | settings)
+        session = evaluate.Session(
+            evaluate.Channel(theirs),
+            given,
+            lambda: evaluate.prepare.load(directory),
+            processor_seconds,
+            **({"now": now} if now else {}),
+        )
+        session.error = None
+
+        def serve():
+            try:
+                session.serve()
+            except Exception as error:  # told to the test
+                session.error = error
+            session.channel.close()
+
+        harness._channel = harness.Channel(ours)
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        threads.append(thread)
+        session.thread = thread
+        return session
+
+    yield begin
+    if harness._channel is not None:
+        harness._channel.close()
+        harness._channel = None
+    for thread in threads:
+        thread.join(10)

@@ -1,9 +1,8 @@
-"""Data, packing, the clock and the metric of the pretraining lab."""
+"""Data, tokenizer and packing of the pretraining lab."""
 
 import io
 import itertools
 import json
-import math
 import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,16 +14,10 @@ from hypothesis import strategies as st
 from tests.labs.pretrain_lab import plan, run_script, words
 
 np = pytest.importorskip("numpy")
-torch = pytest.importorskip("torch")
 pytest.importorskip("rustbpe")
 pytest.importorskip("tiktoken")
 
 BOS = 999
-
-
-def runtime_of(prepare, **values):
-    """Return a Runtime with an ample budget."""
-    return prepare.Runtime(**{"budget_seconds": 1e9} | values)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -433,76 +426,7 @@ def test_unreachable_hub_is_one_sentence(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Loader and clock
-
-
-def batches(data, prepare, seed, steps=3):
-    """Return the inputs of the first steps."""
-    runtime = runtime_of(prepare, seed=seed, max_steps=steps)
-    return torch.stack([x for x, _ in data.make_loader(4, runtime)])
-
-
-def test_order_depends_on_the_seed_alone(prepare, data_dir):
-    """One seed, one order; another seed, another order."""
-    data = prepare.load(data_dir)
-    assert torch.equal(batches(data, prepare, 1), batches(data, prepare, 1))
-    assert not torch.equal(batches(data, prepare, 1), batches(data, prepare, 2))
-
-
-def test_an_epoch_serves_every_row_once(prepare, data_dir):
-    """Rows come without replacement, and the loader counts passes."""
-    data = prepare.load(data_dir)
-    loader = data.make_loader(1, runtime_of(prepare))
-    rows = loader._next_rows(data.num_train_rows)
-    assert sorted(rows) == list(range(data.num_train_rows))
-    again = loader._next_rows(data.num_train_rows)
-    assert sorted(again) == sorted(rows)
-    assert list(again) != list(rows)
-
-
-def test_targets_are_inputs_shifted(prepare, data_dir):
-    """Each target is the token after its input, and inputs start with BOS."""
-    data = prepare.load(data_dir)
-    x, y = next(iter(data.make_loader(4, runtime_of(prepare))))
-    assert x.shape == y.shape == (4, 32)
-    assert x.dtype == torch.int64
-    assert torch.equal(x[:, 1:], y[:, :-1])
-    assert (x[:, 0] == data.bos_id).all()
-
-
-def test_loader_stops_when_the_budget_is_spent(prepare, data_dir):
-    """With a clock that advances 3 seconds a reading and a budget of 10, progress rises to the end and data stops."""
-    data = prepare.load(data_dir)
-    runtime = runtime_of(prepare, budget_seconds=10.0)
-    ticks = iter(range(0, 1000, 3))
-    loader = data.make_loader(2, runtime, prepare.BudgetClock(runtime, now=lambda: next(ticks)))
-    progress = [loader.progress for _ in loader]
-    assert progress == [0.3, 0.6, 0.9]
-    assert loader.seconds >= 10
-
-
-def test_warm_up_is_random_and_free(prepare, data_dir):
-    """Before the first real batch the clock stands still, and warm-up batches hold random tokens, not data."""
-    data = prepare.load(data_dir)
-    runtime = runtime_of(prepare)
-    clock = prepare.BudgetClock(runtime)
-    loader = data.make_loader(4, runtime, clock)
-    x, y = loader.warmup_batch()
-    assert x.shape == y.shape == (4, 32)
-    assert not clock.running
-    assert loader.epochs == 0
-    assert (x[:, 0] != data.bos_id).any()
-    next(iter(loader))
-    assert clock.running
-
-
-def test_cpu_clock_divides_by_the_harness_threads(prepare):
-    """CPU seconds of two threads count half, whatever torch was told since."""
-    runtime = runtime_of(prepare, budget_clock="cpu", threads=2)
-    ticks = iter([0.0, 8.0])
-    clock = prepare.BudgetClock(runtime, now=lambda: next(ticks))
-    clock.start()
-    assert clock.elapsed() == 4.0
+# Reading
 
 
 def test_many_shards_read_as_one(prepare, corpus, tmp_path, monkeypatch):
@@ -514,61 +438,6 @@ def test_many_shards_read_as_one(prepare, corpus, tmp_path, monkeypatch):
     assert len(many._shards) > 3
     rows = np.arange(one.num_train_rows)
     assert (one.train_rows(rows) == many.train_rows(rows)).all()
-
-
-def test_too_large_a_step_is_refused(prepare, data_dir):
-    """A step that needs more rows than there are is refused with the reason."""
-    with pytest.raises(prepare.DataError, match="lower the batch size"):
-        prepare.load(data_dir).make_loader(10**6, runtime_of(prepare))
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("AUTORESEARCH_SEED", "x"),
-        ("AUTORESEARCH_BUDGET_SECONDS", "-1"),
-        ("AUTORESEARCH_BUDGET_CLOCK", "sun"),
-        ("AUTORESEARCH_DEVICE", "abacus"),
-        ("AUTORESEARCH_EVAL_SPLIT", "train"),
-    ],
-)
-def test_unusable_environment_is_named(prepare, monkeypatch, name, value):
-    """A variable with a value that cannot be used is named in one sentence."""
-    monkeypatch.setenv(name, value)
-    with pytest.raises(prepare.DataError, match=f"{name} is '{value}'"):
-        prepare.Runtime.from_environment()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Metric
-
-
-class Uniform(torch.nn.Module):
-    """A model that gives every token the same probability."""
-
-    def __init__(self, vocab_size):
-        super().__init__()
-        self.nats = math.log(vocab_size)
-        self.shapes = set()
-
-    def forward(self, idx, targets, reduction):
-        """Return ln V for each target."""
-        self.shapes.add(tuple(idx.shape))
-        return torch.full((targets.numel(),), self.nats)
-
-
-def test_uniform_model_has_the_known_bpb(prepare, data_dir, tmp_path):
-    """A uniform model scores log2(V) * tokens / bytes exactly, BOS left out, in calls of a single shape."""
-    data = prepare.load(data_dir)
-    model = Uniform(data.vocab_size)
-    bpb = data.evaluate_bpb(model, 5, runtime_of(prepare, run_dir=tmp_path))
-    targets = data.eval_rows()[0][:, 1:]
-    expected = math.log2(data.vocab_size) * (targets != data.bos_id).sum() / data.token_bytes[targets].sum()
-    assert bpb == pytest.approx(expected, rel=1e-6)
-    assert model.shapes == {(5, 32)}
-    rows = np.load(tmp_path / "eval_rows.npz")
-    assert rows["nats"].sum() / rows["bytes"].sum() / math.log(2) == pytest.approx(bpb)
-    assert json.loads((tmp_path / "evaluation.json").read_text())["bpb"] == bpb
 
 
 def test_evaluation_rows_span_the_split(prepare, data_dir):
@@ -599,15 +468,6 @@ def test_rotations_are_disjoint_and_cost_the_same(prepare, rotating_dir):
     assert all(numbers[0] < num_rows / 4 and numbers[-1] > num_rows / 2 for numbers in sets)
 
 
-def test_a_rotation_that_is_not_there_is_refused_before_training(prepare, data_dir, monkeypatch):
-    """A run that could not be scored in the end does not even get a loader."""
-    monkeypatch.setenv("AUTORESEARCH_EVAL_ROTATION", "4")
-    monkeypatch.setenv("AUTORESEARCH_DEVICE", "cpu")
-    data, runtime = prepare.load(data_dir), prepare.Runtime.from_environment()
-    with pytest.raises(prepare.DataError, match=r"AUTORESEARCH_EVAL_ROTATION is 4, but .* holds 4 set"):
-        data.make_loader(2, runtime)
-
-
 def test_folders_of_before_have_one_rotation(prepare, rotating_dir, tmp_path):
     """A manifest without the key means the rows that it always meant: strided over the whole split."""
     for file in rotating_dir.iterdir():
@@ -628,12 +488,3 @@ def test_each_rotation_has_rows_for_an_evaluation(prepare, eval_rows, num_rows):
     block = -(-eval_rows // prepare.ROTATION_BLOCKS)
     own = [np.flatnonzero(np.arange(num_rows) // block % rotations == r) for r in range(rotations)]
     assert rotations == 1 or min(map(len, own)) >= eval_rows
-
-
-def test_not_a_number_is_not_a_score(prepare, data_dir, tmp_path):
-    """A model that returns infinity or nan gets nan, and the JSON stays valid."""
-    data = prepare.load(data_dir)
-    model = Uniform(data.vocab_size)
-    model.nats = math.inf
-    assert math.isnan(data.evaluate_bpb(model, 4, runtime_of(prepare, run_dir=tmp_path)))
-    assert json.loads((tmp_path / "evaluation.json").read_text())["bpb"] is None

@@ -161,14 +161,15 @@ def test_rates_fall_to_the_floor_at_the_end(train):
     assert rates == sorted(rates, reverse=True)
 
 
-def test_warm_up_leaves_no_trace(train, prepare, data_dir):
+def test_warm_up_leaves_no_trace(train, harness, converse):
     """Warm-up on random tokens changes no weight and no moment."""
-    data = prepare.load(data_dir)
+    converse()
+    data = harness.load()
     torch.manual_seed(0)
     model = train.GPT(data.vocab_size, data.sequence_length)
     optimiser = train.MuonAdamW(model)
     before = {name: p.clone() for name, p in model.named_parameters()}
-    train.warm_up(model, model, optimiser, data.make_loader(4, prepare.Runtime()))
+    train.warm_up(model, model, optimiser, data.make_loader(4, harness.Runtime()))
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     assert optimiser.step_count == 0
     assert not any(m.any() for m in optimiser.momenta)
@@ -202,11 +203,12 @@ def test_constants_are_literals_the_tuner_can_rewrite():
         ("DEPTH", 0, "DEPTH 0 must be at least 1"),
     ],
 )
-def test_constants_that_do_not_fit_are_named(train, prepare, data_dir, name, value, message):
+def test_constants_that_do_not_fit_are_named(train, harness, converse, name, value, message):
     """Constants that cannot work together are named in one sentence before anything is built."""
     setattr(train, name, value)
+    converse()
     with pytest.raises(AssertionError, match=re.escape(message)):
-        train.check_constants(prepare.load(data_dir))
+        train.check_constants(harness.load())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -215,8 +217,8 @@ def test_constants_that_do_not_fit_are_named(train, prepare, data_dir, name, val
 
 def lab_copy(folder, **changes):
     """Copy the lab into a folder, made tiny by rewriting constants as the harness does."""
-    for name in ("prepare.py", "train.py"):
-        shutil.copy(LAB / name, folder / name)
+    for path in LAB.glob("*.py"):
+        shutil.copy(path, folder / path.name)
     text = (folder / "train.py").read_text()
     for name, value in (TINY | changes).items():
         text, count = re.subn(rf"(?m)^{name} = \S+", f"{name} = {value!r}", text)
@@ -245,7 +247,7 @@ def test_a_run_reports_in_print_and_in_files(data_dir, tmp_path):
     """A run ends with the summary block, and the same numbers are in metrics.json beside config and per-row nats."""
     out = tmp_path / "run"
     result = run_script(
-        "train.py",
+        "evaluate.py",
         folder=lab_copy(tmp_path),
         AUTORESEARCH_DATA_DIR=data_dir,
         AUTORESEARCH_RUN_DIR=out,
@@ -253,7 +255,7 @@ def test_a_run_reports_in_print_and_in_files(data_dir, tmp_path):
         AUTORESEARCH_SEED="7",
         AUTORESEARCH_BUDGET_CLOCK="cpu",
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     progress, block = result.stdout.split("---\n")
     assert re.search(r"(?m)^step \d+ \| [\d.]+% \| loss [\d.]+ \| [\d.]+k tok/s \| \d+ s left$", progress)
     printed = {k: json.loads(v) for k, v in (line.split(":") for line in block.splitlines())}
@@ -267,44 +269,53 @@ def test_a_run_reports_in_print_and_in_files(data_dir, tmp_path):
     assert sorted(f.name for f in out.iterdir()) == written
 
 
-def test_one_seed_one_result(train, prepare, data_dir, monkeypatch, tmp_path):
+def test_a_run_by_hand_is_scored_too(data_dir, tmp_path):
+    """`python train.py` at a terminal is scored all the same, and says what the score is worth."""
+    result = run_script(
+        "train.py",
+        folder=lab_copy(tmp_path),
+        AUTORESEARCH_DATA_DIR=data_dir,
+        AUTORESEARCH_MAX_STEPS=3,
+        AUTORESEARCH_BUDGET_CLOCK="cpu",
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"(?m)^val_bpb: +[\d.]+$", result.stdout)
+    assert re.search(r"(?m)^num_steps: +3$", result.stdout)
+    assert "for orientation only" in result.stderr
+
+
+def test_one_seed_one_result(train, harness, converse):
     """Two runs of the same seed and number of steps score the same to the last bit; another seed does not."""
     scores = []
-    for i, seed in enumerate((3, 3, 4)):
-        settings = {
-            "DATA_DIR": data_dir,
-            "RUN_DIR": tmp_path / str(i),
-            "BUDGET_SECONDS": 1e6,
-            "MAX_STEPS": 6,
-            "SEED": seed,
-            "DEVICE": "cpu",
-            "THREADS": 1,
-        }
-        for name, value in settings.items():
-            monkeypatch.setenv(f"AUTORESEARCH_{name}", str(value))
+    for seed in (3, 3, 4):
+        session = converse(seed=seed, max_steps=6)
         train.main()
-        scores.append(json.loads((tmp_path / str(i) / "metrics.json").read_text())["val_bpb"])
+        scores.append(session.score.bpb)
     assert scores[0] == scores[1] != scores[2]
 
 
-def test_training_learns(train, prepare, data_dir):
-    """Forty steps take at least a tenth off the loss of an untrained model."""
-    data = prepare.load(data_dir)
-    runtime = prepare.Runtime(budget_seconds=1e6, max_steps=40)
+def trained(train, harness, converse, **settings):
+    """Train a model in a session of its own; return the session, with its score."""
+    session = converse(budget_seconds=1000.0, **settings)
+    answer, _ = harness._request({"do": "hello", "device": "cpu"})
+    runtime, data = harness.Runtime(**answer), harness.load()
     torch.manual_seed(0)
-    model = train.GPT(data.vocab_size, data.sequence_length)
-    before = data.evaluate_bpb(model, 8, runtime)
-    train.train(model, train.MuonAdamW(model), data.make_loader(8, runtime), runtime)
-    assert data.evaluate_bpb(model, 8, runtime) < 0.9 * before
-
-
-def test_training_reports_its_progress(train, prepare, data_dir, tmp_path):
-    """The harness hears of it at most once for each percent of the budget, in lines that it understands."""
-    data = prepare.load(data_dir)
-    runtime = prepare.Runtime(budget_seconds=1000, max_steps=30, run_dir=tmp_path)
     model = train.GPT(data.vocab_size, data.sequence_length)
     model.attach_masks("cpu", flex=False)
     train.train(model, train.MuonAdamW(model), data.make_loader(8, runtime), runtime)
+    data.evaluate_bpb(model, 8, runtime)
+    return session
+
+
+def test_training_learns(train, harness, converse):
+    """Forty steps take at least a tenth off the loss of an untrained model."""
+    before, after = (trained(train, harness, converse, max_steps=steps).score.bpb for steps in (1, 40))
+    assert after < 0.9 * before
+
+
+def test_training_reports_its_progress(train, harness, converse, tmp_path):
+    """The harness hears of it at most once for each percent of the budget, in lines that it understands."""
+    trained(train, harness, converse, max_steps=30, run_dir=tmp_path)
     reports = [read_report(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
     assert None not in reports and 20 <= len(reports) <= 30
     assert reports[-1].fraction > 0.9 and reports[-1].steps == 30 and reports[-1].value < reports[0].value
@@ -313,7 +324,7 @@ def test_training_reports_its_progress(train, prepare, data_dir, tmp_path):
 def test_divergence_ends_the_run_at_once(data_dir, tmp_path):
     """A loss that is not finite is one line that says where, and exit code 1, with no metrics left behind."""
     result = run_script(
-        "train.py",
+        "evaluate.py",
         folder=lab_copy(tmp_path, EMBEDDING_INIT=float("1e38")),
         AUTORESEARCH_MAX_STEPS=5,
         AUTORESEARCH_DATA_DIR=data_dir,
@@ -326,7 +337,7 @@ def test_divergence_ends_the_run_at_once(data_dir, tmp_path):
 
 def test_unprepared_data_is_one_sentence(tmp_path):
     """Training without data names the cure and shows no traceback."""
-    result = run_script("train.py", AUTORESEARCH_DATA_DIR=tmp_path)
+    result = run_script("evaluate.py", AUTORESEARCH_DATA_DIR=tmp_path / "none")
     assert result.returncode == 1
     assert "FAIL:" in result.stderr
     assert "python prepare.py" in result.stderr

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from autoresearch.domain.constants import ConstantValue, find_constants, rewrite_constants
+from autoresearch.domain.fit import Work, fit
 from autoresearch.errors import LabError
+from autoresearch.host.figures import Figures
 from autoresearch.lab.config import FILE_NAME
 from autoresearch.lab.config_text import toml_value
 from autoresearch.lab.git import Git
+from autoresearch.lab.sizing import (
+    CLIMBMIX_SHARDS,
+    Fitted,
+    Probe,
+    climbmix_shards,
+    fit_rows,
+    machine_of,
+    timeouts,
+    unique_tokens,
+)
 
 TEMPLATES = ("pretrain", "blank")
+STARTS = {"tuned": "train.py", "baseline": "baseline.py"}
+"""Starting points of `pretrain` by the file of the template that becomes train.py."""
 _GIT_IGNORE = "__pycache__/\n*.pyc\n.autoresearch/\ndata/\nrun.log\nresults.tsv\n"
 _SHORT_ROW, _LONG_ROW = 256, 2048
+_SMALL_VOCABULARY, _LARGE_VOCABULARY = 2048, 8192
 _HUB = ("climbmix", "tinystories")
 """Datasets by name; any other but `stdlib` is a path."""
 _MOST_CPU_SLOTS = 16
-_GIB = 2**30
 _CLOCK_REASONS = {
     "wall": "Wall time: a run has its GPU for itself.",
     "cpu": "Processor time: other work on this machine then does not change a result.",
@@ -39,33 +54,17 @@ Tables = dict[str, list[Setting]]
 """Settings by table, in the order in which they are written."""
 
 
-class Size(NamedTuple):
-    """A starting point of the pretraining lab for one class of machine."""
+@dataclass(frozen=True)
+class Trial:
+    """What a probe of a new lab is made of."""
 
-    memory_gib: float
-    """Smallest memory of the GPU that it fits on."""
-    constants: dict[str, ConstantValue]
-    forward_tokens: int
-    """Tokens of one forward pass, which fill the memory; rows follow from their length."""
-    why: str
-
-
-SIZES = (
-    Size(60, {"DEPTH": 8, "MODEL_DIM": 512, "HEAD_DIM": 128, "WINDOW_PATTERN": "SSSL", "SHORT_WINDOW": 512,
-              "TOTAL_BATCH_SIZE": 2**18}, 2**17,
-         "published five-minute runs on such cards settle near 8 layers of 512 channels and 2**18 tokens a step"),
-    Size(20, {"DEPTH": 6, "MODEL_DIM": 512, "HEAD_DIM": 128, "WINDOW_PATTERN": "SSL", "SHORT_WINDOW": 256,
-              "TOTAL_BATCH_SIZE": 2**16}, 2**15,
-         "published runs on 24 GB cards agree on 4 to 6 layers and a batch that leaves 1,500 steps or more"),
-    Size(10, {"DEPTH": 4, "MODEL_DIM": 384, "HEAD_DIM": 128, "WINDOW_PATTERN": "SSL", "SHORT_WINDOW": 256,
-              "TOTAL_BATCH_SIZE": 2**15}, 2**14,
-         "published runs on 12 GB cards did best with a small model and many small steps"),
-    Size(0, {"DEPTH": 4, "MODEL_DIM": 256, "HEAD_DIM": 64, "WINDOW_PATTERN": "SL", "SHORT_WINDOW": 256,
-             "TOTAL_BATCH_SIZE": 2**14}, 2**13,
-         "steps count most on a small GPU, so both the model and the batch are small"),
-)  # fmt: skip
-"""By falling memory, after published results for such cards; starting points, not measured optima. A CPU keeps the
-constants that `train.py` ships with."""
+    lab: Path
+    """The lab as it was copied; not yet committed."""
+    run: list[str]
+    """The command of one run, as the lab file will say it."""
+    work: Work
+    is_large: bool
+    """Whether evaluations read as much as prepare.py prepares for a GPU."""
 
 
 def init_lab(
@@ -75,6 +74,9 @@ def init_lab(
     *,
     budget_seconds: float | None = None,
     dataset: str | None = None,
+    start: str | None = None,
+    figures: Figures | None = None,
+    probe: Callable[[Trial], Probe] | None = None,
 ) -> list[str]:
     """Make a lab in a new or empty folder and commit it.
 
@@ -84,6 +86,9 @@ def init_lab(
         hardware: The machine, as `Hardware.to_dict()` gives it; a single CPU core when None.
         budget_seconds: Seconds of one run; chosen for the machine when None.
         dataset: For `pretrain`: stdlib, climbmix, tinystories or a path; chosen for the machine when None.
+        start: For `pretrain`, one of `STARTS`; the tuned recipe when None.
+        figures: What this machine was measured to do; a table of chips is asked when None.
+        probe: Makes the trial of the real step, for machines with a GPU; sizes are estimates when None.
 
     Returns:
         One sentence for each thing written, with its reason.
@@ -93,16 +98,18 @@ def init_lab(
     """
     if template not in TEMPLATES:
         raise LabError(f"there is no template {template!r}: use {' or '.join(TEMPLATES)}")
+    if start is not None and (template != "pretrain" or start not in STARTS):
+        raise LabError(f"there is no start {start!r} of the template {template!r}: pretrain has {' and '.join(STARTS)}")
     if dataset is not None and template != "pretrain":
         raise LabError(f"the template {template!r} reads no dataset: leave the dataset out, or use pretrain")
     if budget_seconds is not None and not 0 < budget_seconds < float("inf"):
         raise LabError(f"a budget of {budget_seconds:g} seconds is no budget: use a number above 0")
     _take(directory)
-    copied = _copy(template, directory)
+    copied = _copy(template, directory, STARTS[start or "tuned"])
     done = [f"copied {', '.join(copied)}"]
     described = hardware or {}
     if template == "pretrain":
-        tables, lines = _pretrain(directory, copied, described, budget_seconds, dataset)
+        tables, lines = _pretrain(directory, copied, described, budget_seconds, dataset, figures, probe)
     else:
         tables, lines = _blank(described, budget_seconds)
     (directory / FILE_NAME).write_text(render_lab_file(tables), encoding="utf-8")
@@ -149,8 +156,8 @@ def _take(directory: Path) -> None:
         raise LabError(f"{directory} is not empty (it has {found[0]}): name a new or empty folder")
 
 
-def _copy(template: str, directory: Path) -> list[str]:
-    """Copy the template's files, without what Python left beside them."""
+def _copy(template: str, directory: Path, script: str) -> list[str]:
+    """Copy the template's files, without what Python left beside them; of its starts only `script`, as train.py."""
     with resources.as_file(resources.files("autoresearch.labs") / template) as source:
         shutil.copytree(
             source,
@@ -158,6 +165,10 @@ def _copy(template: str, directory: Path) -> list[str]:
             dirs_exist_ok=True,
             ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "__init__.py", ".*"),
         )
+    if template == "pretrain" and script != "train.py":
+        (directory / script).replace(directory / "train.py")
+    for other in set(STARTS.values()) - {"train.py"}:
+        (directory / other).unlink(missing_ok=True)
     for path in directory.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)  # an installed package may be read-only
     return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
@@ -208,23 +219,59 @@ def _pretrain(
     hardware: Mapping[str, object],
     budget_seconds: float | None,
     dataset: str | None,
+    figures: Figures | None,
+    make_probe: Callable[[Trial], Probe] | None,
 ) -> tuple[Tables, list[str]]:
-    memories = _gpu_memories(hardware)
-    is_gpu = bool(memories) or hardware.get("has_mps") is True
-    chosen = dataset or ("climbmix" if memories else "stdlib")
+    has_gpu = bool(_gpu_memories(hardware))
+    is_gpu = has_gpu or hardware.get("has_mps") is True
+    chosen = dataset or ("climbmix" if has_gpu else "stdlib")
     seconds = budget_seconds or (300 if is_gpu else 20)
-    lines = []
-    if is_gpu:
-        size = _size(min(memories) if memories else 0)
-        row = _LONG_ROW if memories and chosen != "stdlib" else _SHORT_ROW
-        lines.append(
-            _resize(directory / "train.py", {**size.constants, "DEVICE_BATCH_SIZE": size.forward_tokens // row}, size)
-        )
-    else:
-        lines.append("train.py keeps its sizes, which suit one CPU core")
-    lines.append(f"the first `autoresearch run` prepares its data: {chosen}")
+    is_large = has_gpu and chosen != "stdlib"  # as prepare.py decides
+    row, vocabulary = (_LONG_ROW, _LARGE_VOCABULARY) if is_large else (_SHORT_ROW, _SMALL_VOCABULARY)
+    work = Work(seconds, row, vocabulary, unique_tokens(chosen, vocabulary))
+    machine = machine_of(hardware, figures, _cores(hardware))
+    fitted = Fitted(fit(machine, work))
     protected = [path for path in copied if path.endswith(".py") and path != "train.py"]
-    return _pretrain_tables(hardware, protected, seconds, is_gpu=is_gpu, chosen=chosen), lines
+    tables = _pretrain_tables(hardware, protected, seconds, is_gpu=is_gpu, chosen=chosen)
+    _write_constants(directory / "train.py", fitted.size.constants())
+    if make_probe is not None and has_gpu:
+        run = next(setting.value for setting in tables["lab"] if setting.key == "run")
+        assert isinstance(run, list)
+        probe = make_probe(Trial(directory, run, work, is_large))
+        fitted = fit_rows(fitted.size, work, machine.memory_bytes, probe)
+    size = fitted.size
+    written = _write_constants(directory / "train.py", size.constants())
+    _add_limits(tables, fitted, seconds)
+    if chosen == "climbmix":
+        _add_shards(tables, climbmix_shards(size, seconds))
+    known = "measured here" if figures and figures.kind == machine.kind else "not measured, as chips of its name go"
+    lines = [f"set {written} in train.py", f"{size.why} (Its speed: {known}.)", *fitted.lines]
+    lines.append(f"the first `autoresearch run` prepares its data: {chosen}")
+    return tables, lines
+
+
+def _add_limits(tables: Tables, fitted: Fitted, seconds: float) -> None:
+    """Give runs the time that starting and evaluating were measured to take, and more."""
+    limits = timeouts(fitted, seconds)
+    if limits is None:
+        return
+    why = f"Starting took {fitted.startup_seconds:.0f} s with nothing compiled; three times that, and the budget."
+    tables["budget"] = [setting for setting in tables["budget"] if setting.key != "timeout_seconds"]
+    tables["budget"].append(Setting("timeout_seconds", limits[0], why))
+    evaluation = f"Three times the {fitted.eval_seconds:.0f} s that an evaluation should take here, and two minutes."
+    tables["budget"].append(Setting("evaluate_timeout_seconds", limits[1], evaluation))
+
+
+def _add_shards(tables: Tables, shards: int) -> None:
+    """Have as much text prepared as a run reads."""
+    if shards <= CLIMBMIX_SHARDS:
+        return
+    for place, setting in enumerate(tables["lab"]):
+        if setting.key == "prepare" and isinstance(setting.value, list):
+            wanted = [*setting.value, "--shards", str(shards)]
+            tables["lab"][place] = setting._replace(
+                value=wanted, why=f"{setting.why} A run here reads {shards} shards."
+            )
 
 
 def _pretrain_tables(
@@ -232,7 +279,7 @@ def _pretrain_tables(
 ) -> Tables:
     lab = [
         Setting("name", "pretrain", "What reports call it."),
-        Setting("run", ["python", "train.py"], "One run: train for the budget, evaluate, print the summary."),
+        Setting("run", ["python", "evaluate.py"], "One run: starts train.py, serves its data, and scores its model."),
         Setting("editable", ["train.py"], "Model, optimiser and loop: all that researchers may change."),
         Setting("protected", protected, "Data, clock and metric: whoever edits these could write any number."),
     ]
@@ -265,7 +312,7 @@ def _pretrain_tables(
         "metric": [
             Setting("name", "val_bpb", "Bits per byte of unseen text: comparable between tokenizers."),
             Setting("direction", "min", "Lower is better."),
-            Setting("source", "summary", "The line `val_bpb: …` at the end of the log."),
+            Setting("source", "json", "evaluate.py writes metrics.json when train.py has ended; no other word counts."),
             Setting("sealed", True, "prepare.py sets text aside that decides nothing: for audits and `confirm`."),
             *rotations,
         ],
@@ -279,20 +326,13 @@ def _pretrain_tables(
     }  # fmt: skip
 
 
-def _resize(script: Path, constants: Mapping[str, ConstantValue], size: Size) -> str:
-    """Give the training script the constants of a size; names that it lacks are left out."""
+def _write_constants(script: Path, constants: Mapping[str, ConstantValue]) -> str:
+    """Give the training script the constants of a size, and name them; those that it lacks are left out."""
     source = script.read_text(encoding="utf-8")
     known = find_constants(source)
     used = {name: value for name, value in constants.items() if name in known}
     script.write_text(rewrite_constants(source, used), encoding="utf-8")
-    named = ", ".join(f"{name} = {value}" for name, value in used.items())
-    return f"set {named} in train.py: {size.why}"
-
-
-def _size(memory_bytes: float) -> Size:
-    """The largest size that fits; unified memory, which drivers report as 0, counts as 24 GB."""
-    gib = memory_bytes / _GIB if memory_bytes else 24
-    return next(size for size in SIZES if gib >= size.memory_gib)
+    return ", ".join(f"{name} = {value}" for name, value in used.items())
 
 
 def _gpu_memories(hardware: Mapping[str, object]) -> list[float]:

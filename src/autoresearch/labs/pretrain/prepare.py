@@ -1,46 +1,25 @@
-"""Data, tokenizer, batches and the metric: everything in this lab that a researcher may not touch.
+"""Prepared data: made once, from text to packed rows on disk, and opened by whoever owns the score (`evaluate.py`).
 
-Run once, before any training (nothing to download with the default dataset):
-
-    python prepare.py                                   # the Python standard library's own source
+    python prepare.py                                   # the Python standard library's own source, no download
     python prepare.py --dataset climbmix --shards 40    # from the Hugging Face hub, resumable
     python prepare.py --dataset path/to/folder          # your own .parquet .jsonl .txt .md
 
-`train.py` then needs five names from here:
+Two decisions give the numbers their meaning:
 
-    import prepare
-    runtime = prepare.Runtime.from_environment()        # seed, device, threads, budget, run directory
-    data = prepare.load()                               # vocab_size, sequence_length, ...
-    loader = data.make_loader(rows_per_step, runtime)
-    inputs, targets = loader.warmup_batch()             # random tokens; the clock is not running yet
-    for inputs, targets in loader:                      # real data; the clock runs from the first batch
-        loader.report(loss)                             # loader.progress goes from 0 to 1
-    val_bpb = data.evaluate_bpb(model, rows_per_batch, runtime)
-
-Three decisions give the numbers their meaning:
-
-* **Data flows only while the clock runs.** Warm-up and compilation see random tokens, so they may take as long
-  as they like; the first real batch starts the clock and iteration stops when the budget is spent.
 * **Bits per byte counts raw bytes.** Each token is worth the bytes it stands for in the file. Decoding tokens to
   text first would turn every lone byte of a multi-byte character into a three-byte replacement mark and read low.
 * **No text is lost in packing.** Every row starts with BOS. A document longer than a row is cut into pieces that
   each start with their own BOS; pieces are best-fit into rows and, when none fits, the longest is cut to fill the gap.
   The price is a few extra BOS tokens (reported in the manifest as `bos_fraction`), not cropped text.
-
-Covered: a training script that is wrong, slow, or diverging. Not covered: code in the same process that sets out to
-cheat (it could patch this module); the harness re-evaluates kept models in a process of its own for that reason.
 """
 
-# ruff: noqa: PLC0415 (late imports on purpose: preparing needs no torch, training needs no pyarrow, both start faster)
+# ruff: noqa: PLC0415 (late imports on purpose: reading prepared data needs no pyarrow and no tokenizer)
 from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
-import ctypes
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -50,14 +29,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
-
-    Batch = tuple[torch.Tensor, torch.Tensor]
 
 FORMAT_VERSION = 1
 """Raised whenever prepared files change meaning; older folders are then refused with the cure."""
@@ -791,278 +765,7 @@ def write_split(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The run: what the harness decides, and the clock
-
-
-def _number(name: str, default: float, low: float) -> float:
-    """Read a number from the environment; DataError names the variable when it is not one or is below `low`."""
-    text = os.environ.get(name, "")
-    try:
-        value = float(text) if text else default
-    except ValueError:
-        value = math.nan
-    if not value >= low:
-        raise DataError(f"{name} is '{text}'; set it to a number of at least {low:g}, or unset it")
-    return value
-
-
-def _count(name: str, default: int, low: int) -> int:
-    """Read a whole number from the environment, of any size: seeds may be larger than a float can tell apart."""
-    text = os.environ.get(name, "")
-    try:
-        value = int(text) if text else default
-    except ValueError:
-        value = low - 1
-    if value < low:
-        raise DataError(f"{name} is '{text}'; set it to a whole number of at least {low}, or unset it")
-    return value
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What the harness decides for a run, read from the environment; the defaults suit a person at a terminal."""
-
-    device: str = "cpu"
-    """`cuda`, `mps` or `cpu`."""
-    seed: int = 0
-    """Decides the order of data here, and the initial weights in train.py."""
-    threads: int = 1
-    """CPU threads of torch; also the divisor of the `cpu` clock."""
-    budget_seconds: float = 20.0
-    budget_clock: str = "wall"
-    """`wall`, or `cpu`: process CPU seconds divided by threads, repeatable on a machine that does other work too."""
-    max_steps: int = 0
-    """Stop after this many steps even if time is left (0: no limit). For preflight and tests."""
-    run_dir: Path | None = None
-    """Where structured output goes."""
-    eval_split: str = "val"
-    """`val`; the harness alone sets `test`, when it confirms a result on the sealed split."""
-    eval_rotation: int = 0
-    """Which of the disjoint sets of validation rows is scored; the harness moves on when one has been used for long."""
-
-    @classmethod
-    def from_environment(cls) -> Runtime:
-        """Read the AUTORESEARCH_* variables and set torch's threads accordingly.
-
-        Raises:
-            DataError: A variable has a value that cannot be used.
-        """
-        import torch
-
-        available = [
-            d
-            for d, ok in (
-                ("cuda", torch.cuda.is_available()),
-                ("mps", torch.backends.mps.is_available()),
-                ("cpu", True),
-            )
-            if ok
-        ]
-        device = os.environ.get("AUTORESEARCH_DEVICE") or available[0]
-        if device not in available:
-            raise DataError(f"AUTORESEARCH_DEVICE is '{device}'; this machine has {', '.join(available)}")
-        clock = os.environ.get("AUTORESEARCH_BUDGET_CLOCK") or "wall"
-        if clock not in ("wall", "cpu"):
-            raise DataError(f"AUTORESEARCH_BUDGET_CLOCK is '{clock}'; use wall or cpu")
-        split = os.environ.get("AUTORESEARCH_EVAL_SPLIT") or "val"
-        if split not in ("val", "test"):
-            raise DataError(f"AUTORESEARCH_EVAL_SPLIT is '{split}'; use val or test")
-        threads = _count("AUTORESEARCH_THREADS", num_cores(), 1)
-        if device == "cpu" or "AUTORESEARCH_THREADS" in os.environ:
-            torch.set_num_threads(threads)
-        if device == "cpu":
-            keep_freed_memory()
-        run_dir = os.environ.get("AUTORESEARCH_RUN_DIR")
-        return cls(
-            device=device,
-            seed=_count("AUTORESEARCH_SEED", 0, 0),
-            threads=threads,
-            budget_seconds=_number("AUTORESEARCH_BUDGET_SECONDS", 20 if device == "cpu" else 300, 1e-3),
-            budget_clock=clock,
-            max_steps=_count("AUTORESEARCH_MAX_STEPS", 0, 0),
-            run_dir=Path(run_dir) if run_dir else None,
-            eval_split=split,
-            eval_rotation=_count("AUTORESEARCH_EVAL_ROTATION", 0, 0),
-        )
-
-    def write_json(self, name: str, value: object) -> None:
-        """Write a JSON file into the run directory in one step; without a run directory, do nothing."""
-        if self.run_dir:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(value, indent=1, sort_keys=True)
-            write_atomically(self.run_dir / name, lambda file: file.write(text.encode()))
-
-    def append_json(self, name: str, value: object) -> None:
-        """Append one line of JSON to a file in the run directory; without a run directory, do nothing."""
-        if self.run_dir:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            with (self.run_dir / name).open("a") as file:
-                file.write(json.dumps(value) + "\n")
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to keep freed blocks of up to 32 MiB: it would hand them back and fault every page in anew each step.
-
-    Measured on one core with the shipped model: 28 % more tokens a second. Does nothing with another C library.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError, OSError):
-            libc = ctypes.CDLL(None)
-            libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its largest allowed value
-            libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
-
-
-class BudgetClock:
-    """Measures how much of the budget is spent, from the moment it is started."""
-
-    def __init__(self, runtime: Runtime, now: Callable[[], float] | None = None) -> None:
-        """Choose the time source; tests pass their own `now` (seconds)."""
-        self._now = now or (time.perf_counter if runtime.budget_clock == "wall" else time.process_time)
-        # The divisor comes from the harness's thread count, not from torch: raising torch's would slow the clock.
-        self._divisor = float(runtime.threads) if runtime.budget_clock == "cpu" else 1.0
-        self._started: float | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether the clock has been started."""
-        return self._started is not None
-
-    def start(self) -> None:
-        """Start; a second call changes nothing."""
-        if self._started is None:
-            self._started = self._now()
-
-    def elapsed(self) -> float:
-        """Return budget seconds since the start; 0 before it."""
-        return 0.0 if self._started is None else (self._now() - self._started) / self._divisor
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Reading prepared data
-
-
-class Loader:
-    """Iterate over training batches for exactly one budget.
-
-    A batch is a whole optimiser step: (inputs, targets), each int64 of shape (rows, sequence_length) on the device;
-    split it yourself if it is too large for one forward pass. Rows are shuffled anew each epoch; the order depends on
-    the seed and on nothing else. The time to assemble a batch counts, as any other work does.
-    """
-
-    def __init__(self, data: PreparedData, rows_per_step: int, runtime: Runtime, clock: BudgetClock) -> None:
-        """Use `PreparedData.make_loader`."""
-        if not 1 <= rows_per_step <= data.num_train_rows:
-            raise DataError(
-                f"a step of {rows_per_step} rows does not fit the {data.num_train_rows} training rows; "
-                "lower the batch size or prepare more data"
-            )
-        self.steps = 0
-        """Batches handed out so far."""
-        self.seconds = 0.0
-        """Budget seconds used, as of the last batch handed out; after the end, of the whole training."""
-        self._data = data
-        self._rows_per_step = rows_per_step
-        self._runtime = runtime
-        self._clock = clock
-        self._order = np.empty(0, dtype=np.int64)
-        self._epoch = -1
-        self._served = 0
-        self._reported = -1.0
-        self._fences: list[Any] = []
-
-    @property
-    def progress(self) -> float:
-        """Fraction of the budget used when the current batch was handed out, from 0 to 1."""
-        used = self.seconds / self._runtime.budget_seconds
-        if self._runtime.max_steps:
-            used = max(used, (self.steps - 1) / self._runtime.max_steps)
-        return min(1.0, max(0.0, used))
-
-    @property
-    def epochs(self) -> float:
-        """Passes over the training rows so far; above 1 the model sees rows again."""
-        return self._served / self._data.num_train_rows
-
-    def report(self, loss: float) -> None:
-        """Tell the harness how the run comes on: once for each percent of the budget, ten times a second at most.
-
-        A run whose loss is not a number, or hopelessly behind those of finished runs, is ended early. Report the plain
-        loss in nats per token, without penalties and other terms, or it is compared with what it cannot be compared
-        with. `loss` is a number that is known anyway: fetching one for this would make a GPU wait.
-        """
-        step = max(0.01, 0.1 / self._runtime.budget_seconds)
-        if self.progress >= self._reported + step:
-            self._reported = self.progress
-            line = {"fraction": round(self.progress, 4), "steps": self.steps, "value": round(loss, 5)}
-            self._runtime.append_json("progress.jsonl", line)
-
-    def warmup_batch(self) -> Batch:
-        """Return random tokens in the shape of a real batch, for compilation and warm-up; does not start the clock."""
-        import torch
-
-        shape = (self._rows_per_step, self._data.sequence_length + 1)
-        generator = torch.Generator().manual_seed(self._runtime.seed)
-        return self._split(torch.randint(self._data.vocab_size, shape, generator=generator))
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield batches until the budget is spent. The first one starts the clock."""
-        self._synchronise()
-        self._clock.start()
-        limit = self._runtime.max_steps or sys.maxsize
-        while self.steps < limit:
-            self._fence()
-            self.seconds = self._clock.elapsed()
-            if self.seconds >= self._runtime.budget_seconds:
-                break
-            batch = self._next_batch()
-            self.steps += 1
-            yield batch
-        self._synchronise()
-        self.seconds = self._clock.elapsed()
-
-    def _next_batch(self) -> Batch:
-        import torch
-
-        rows = self._next_rows(self._rows_per_step)
-        self._served += len(rows)
-        return self._split(torch.from_numpy(self._data.train_rows(rows).astype(np.int64)))
-
-    def _next_rows(self, count: int) -> np.ndarray:
-        """Return row numbers, shape (count,), in this seed's order; a batch may span the end of an epoch."""
-        while len(self._order) < count:
-            self._epoch += 1
-            generator = np.random.default_rng([self._runtime.seed, self._epoch])
-            self._order = np.concatenate([self._order, generator.permutation(self._data.num_train_rows)])
-        rows, self._order = self._order[:count], self._order[count:]
-        return rows
-
-    def _split(self, rows: torch.Tensor) -> Batch:
-        if self._runtime.device == "cuda":
-            rows = rows.pin_memory().to("cuda", non_blocking=True)
-        else:
-            rows = rows.to(self._runtime.device)
-        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
-
-    def _fence(self) -> None:
-        """Keep the CPU at most two steps ahead of a GPU, or the clock would read long before the work is done."""
-        if self._runtime.device == "cuda":
-            import torch
-
-            event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-            self._fences.append(event)
-            if len(self._fences) > 2:
-                self._fences.pop(0).synchronize()
-        elif self._runtime.device == "mps":
-            self._synchronise()
-
-    def _synchronise(self) -> None:
-        import torch
-
-        if self._runtime.device == "cuda":
-            torch.cuda.synchronize()
-        elif self._runtime.device == "mps":
-            torch.mps.synchronize()
 
 
 @dataclass
@@ -1157,15 +860,6 @@ class PreparedData:
         per_shard = len(self._shards[0])
         return np.stack([self._shards[n // per_shard][n % per_shard] for n in numbers])
 
-    def make_loader(self, rows_per_step: int, runtime: Runtime, clock: BudgetClock | None = None) -> Loader:
-        """Return a loader for one training run of `rows_per_step` rows a step.
-
-        Raises:
-            DataError: The rows do not fit, or the run could not be evaluated in the end: better said before than after.
-        """
-        self._check_rotation(runtime.eval_rotation)
-        return Loader(self, rows_per_step, runtime, clock or BudgetClock(runtime))
-
     def eval_rows(self, split: str = "val", rotation: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return the fixed evaluation rows and their row numbers.
 
@@ -1180,7 +874,7 @@ class PreparedData:
         Returns:
             Rows, shape (num_eval_rows, sequence_length + 1), uint16, and numbers, shape (num_eval_rows,), int64.
         """
-        self._check_rotation(rotation)
+        self.check_rotation(rotation)
         rows = self._val if split == "val" else self._sealed_rows()
         own = np.arange(len(rows))
         if split == "val" and self.num_rotations > 1:
@@ -1189,7 +883,8 @@ class PreparedData:
         numbers = own[np.arange(self.num_eval_rows) * len(own) // self.num_eval_rows]
         return rows[numbers], numbers
 
-    def _check_rotation(self, rotation: int) -> None:
+    def check_rotation(self, rotation: int) -> None:
+        """Raise DataError unless there are so many sets of validation rows."""
         if rotation >= self.num_rotations:
             raise DataError(
                 f"AUTORESEARCH_EVAL_ROTATION is {rotation}, but {self.directory} holds {self.num_rotations} set(s) of "
@@ -1206,73 +901,6 @@ class PreparedData:
         if sha256_of(path) != self.manifest["files"][name]["sha256"]:
             raise DataError(f"{path} is not the test split that {self.directory} was prepared with; prepare both anew")
         return np.memmap(path, dtype="<u2", mode="r").reshape(-1, self.sequence_length + 1)
-
-    def evaluate_bpb(self, model: torch.nn.Module, rows_per_batch: int, runtime: Runtime) -> float:
-        """Return bits per byte of a model on the fixed evaluation rows. This is the lab's metric: lower is better.
-
-        bpb = sum of -ln p(target) over targets / (ln 2 * sum of raw bytes of those targets)
-
-        Unlike a mean loss it does not depend on the vocabulary, so a tokenizer with longer tokens gains nothing by
-        itself. Targets worth 0 bytes (BOS) are left out of both sums.
-
-        Any model will do for which `model(inputs, targets, reduction="none")` returns the loss in nats of each target
-        token (int64 inputs and targets of shape (rows_per_batch, sequence_length); a loss for each, in any shape with
-        that many elements). All calls have the same shape, so a compiled model compiles once.
-
-        Writes `eval_rows.npz` (row number, nats and bytes of each row: for paired comparisons with honest standard
-        errors) and `evaluation.json` into the run directory.
-
-        Returns:
-            Bits per byte; `nan` if the model returned a loss that is not finite.
-        """
-        import torch
-
-        started = time.perf_counter()
-        rows, numbers = self.eval_rows(runtime.eval_split, runtime.eval_rotation)
-        worth = torch.from_numpy(self.token_bytes.astype(np.int64))
-        row_nats = np.zeros(len(rows))
-        row_bytes = np.zeros(len(rows), dtype=np.int64)
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            for start in range(0, len(rows), rows_per_batch):
-                part = rows[start : start + rows_per_batch]
-                count = len(part)
-                if count < rows_per_batch:  # repeat the last row: one shape for all calls
-                    part = np.concatenate([part, np.repeat(part[-1:], rows_per_batch - count, axis=0)])
-                batch = torch.from_numpy(part.astype(np.int64))
-                targets = batch[:, 1:].contiguous()
-                loss = model(
-                    batch[:, :-1].contiguous().to(runtime.device), targets.to(runtime.device), reduction="none"
-                )
-                nats = loss.float().reshape(targets.shape).cpu().double()
-                target_bytes = worth[targets]
-                row_nats[start : start + count] = (nats * (target_bytes > 0)).sum(1)[:count].numpy()
-                row_bytes[start : start + count] = target_bytes.sum(1)[:count].numpy()
-        model.train(was_training)
-        bpb = float(row_nats.sum() / (math.log(2) * row_bytes.sum()))
-        if not math.isfinite(bpb):
-            bpb = math.nan
-        if runtime.run_dir:
-            runtime.run_dir.mkdir(parents=True, exist_ok=True)
-            write_atomically(
-                runtime.run_dir / "eval_rows.npz",
-                lambda file: np.savez(file, row=numbers, nats=row_nats, bytes=row_bytes),
-            )
-            runtime.write_json(
-                "evaluation.json",
-                {
-                    "bpb": bpb if math.isfinite(bpb) else None,
-                    "split": runtime.eval_split,
-                    "rotation": runtime.eval_rotation,
-                    "rows": len(rows),
-                    "bytes": int(row_bytes.sum()),
-                    "dataset": self.manifest["dataset"],
-                    "sha256": self.manifest["files"][self.manifest["splits"][runtime.eval_split]["files"][0]]["sha256"],
-                    "seconds": time.perf_counter() - started,
-                },
-            )
-        return bpb
 
 
 def load(data_dir: Path | None = None) -> PreparedData:
