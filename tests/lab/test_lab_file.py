@@ -79,6 +79,9 @@ def test_smallest_file_is_enough() -> None:
         ("budget.seconds", float("nan"), "budget.seconds is nan: use a number of seconds above 0"),
         ("budget.timeout_seconds", 300, "budget.timeout_seconds is 300: use more than budget.seconds, which is 300"),
         ("metric.rotation", 1, "metric.rotation is 1: use less than metric.rotations, which is 1 (counted from 0)"),
+        ("telemetry.band", 1, "telemetry.band is 1: use a number above 1, such as 1.15, or 0 to switch it off"),
+        ("telemetry.band", -1.0, "telemetry.band is -1.0: use a number above 1, or 0"),
+        ("telemetry.disturbed_retries", -1, "telemetry.disturbed_retries is -1: use a whole number of at least 0"),
         ("slots.gpus", [0, 0], "slots.gpus is [0, 0]: use 'auto', 'none' or a list of different GPU numbers"),
         ("slots.cores_per_slot", 0, "slots.cores_per_slot is 0: use 'auto' or a whole number of at least 1"),
         ("slots", 5, "slots is 5: use a table with gpus, cpu, cores_per_slot"),
@@ -103,7 +106,8 @@ def test_hash_follows_meaning_only() -> None:
     """What makes results comparable changes the hash; what does not, does not."""
     plain = parse_config(SMALLEST).comparable_hash()
     for key, value in (("lab.name", "x"), ("campaign.seed", 7), ("slots.cpu", 4), ("researcher", {"count": 2}),
-                       ("metric.sealed", True), ("metric.rotations", 3), ("campaign.audit_every", 2)):  # fmt: skip
+                       ("metric.sealed", True), ("metric.rotations", 3), ("campaign.audit_every", 2),
+                       ("telemetry.band", 2)):  # fmt: skip
         assert parse_config(changed(key, value)).comparable_hash() == plain
     for key, value in (("lab.run", "python x.py"), ("budget.seconds", 299), ("metric.direction", "max"),
                        ("lab.environment", {"A": "1"}), ("lab.check", "true"), ("budget.clock", "cpu")):  # fmt: skip

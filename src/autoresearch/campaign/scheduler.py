@@ -330,7 +330,7 @@ class Scheduler:
         """Say it loudly; and when nothing else happens any more, stop: proposals are too good for a noisy night."""
         experiment = self.board.get(request.experiment)
         if is_judged_anyway(result):
-            self._observe(Notice("as measured", experiment, first_line(result.detail)))
+            self._observe(Notice("slow", experiment, first_line(result.detail)))
         if result.outcome is not Outcome.DISTURBED:
             self._disturbed_in_a_row = 0
             return

@@ -32,7 +32,7 @@ from autoresearch.host.files import read_tail
 from autoresearch.researchers.brief import one_line
 
 _STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
-_LOUD = {"alarm": "bold white on red", "disturbed": "bold yellow", "as measured": "bold yellow"}
+_LOUD = {"alarm": "bold white on red", "disturbed": "bold yellow", "slow": "bold yellow"}
 _STOPPING_NOW = "stopping now: ending what is under way; `autoresearch run` goes on from here"
 _FRAME_ROWS = 8
 """Rows of the terminal that are not for slots: frame, best, progress, researchers, note, and some air."""
@@ -186,7 +186,7 @@ class _Teller:
             yield f"#{experiment.number} runs on {notice.text}{again}: {_idea(experiment, 70)}"
         elif notice.what == "proposed":
             yield from self.rest()
-        elif notice.what in ("disturbed", "as measured"):
+        elif notice.what in ("disturbed", "slow"):
             yield f"#{experiment.number} {notice.what}: {one_line(notice.text, 240)}"
         elif notice.what in _STYLES:
             if not experiment.runs and notice.what == "crash":
