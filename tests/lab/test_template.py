@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,21 @@ import pytest
 
 from autoresearch.domain.constants import find_constants
 from autoresearch.errors import LabError
+from autoresearch.host.figures import Figures
 from autoresearch.lab.adopt import adopt
 from autoresearch.lab.config import check_lab, dirty_paths, load_config
-from autoresearch.lab.template import SIZES, init_lab
+from autoresearch.lab.sizing import Probe, Probed
+from autoresearch.lab.template import STARTS, Trial, init_lab
 from tests.lab.conftest import Repository
 
-GPU: dict[str, Any] = {"gpus": [{"memory_bytes": 80 << 30}], "physical_cores": 16}
+GPU: dict[str, Any] = {"gpus": [{"name": "NVIDIA H100 80GB HBM3", "memory_bytes": 80 << 30}], "physical_cores": 16}
 CPU: dict[str, Any] = {"gpus": [], "physical_cores": 6, "cores": [0, 1, 2, 3], "cpu_quota": 2.5}
+
+
+def constants_of(root: Path, *names: str) -> list[object]:
+    """Values of constants of a lab's train.py."""
+    found = find_constants((root / "train.py").read_text(encoding="utf-8"))
+    return [found[name].value for name in names]
 
 
 def run_blank(root: Path, seed: int) -> str:
@@ -50,13 +59,14 @@ def test_cpu_slots_are_what_the_machine_grants(tmp_path: Path) -> None:
 
 
 def test_pretrain_on_cpu(tmp_path: Path) -> None:
-    """A machine without a GPU gets a short budget of processor time and the shipped constants."""
+    """A machine without a GPU gets a short budget of processor time and a small model with many small steps."""
     root = tmp_path / "lab"
     init_lab(root, "pretrain", CPU)
     config = load_config(root)
     check_lab(root, config)
     assert (config.budget.seconds, config.budget.clock, config.lab.link) == (20, "cpu", ())
-    assert "prepare.py" in config.lab.protected
+    assert "prepare.py" in config.lab.protected and "baseline.py" not in config.lab.protected
+    assert constants_of(root, "DEPTH", "MODEL_DIM", "TOTAL_BATCH_SIZE", "DEVICE_BATCH_SIZE") == [2, 128, 2048, 8]
 
 
 def test_pretrain_on_gpu(tmp_path: Path) -> None:
@@ -64,20 +74,45 @@ def test_pretrain_on_gpu(tmp_path: Path) -> None:
     root = tmp_path / "lab"
     lines = init_lab(root, "pretrain", GPU)
     config = load_config(root)
-    found = find_constants((root / "train.py").read_text(encoding="utf-8"))
     assert (config.budget.seconds, config.budget.clock, config.slots.gpus) == (300, "wall", "auto")
-    assert {name: found[name].value for name in SIZES[0].constants} == SIZES[0].constants
-    assert any("DEPTH = 8" in line for line in lines)
-    assert config.lab.prepare == ("python", "prepare.py", "--dataset", "climbmix", "--data-dir", "data")
+    assert constants_of(root, "DEPTH", "MODEL_DIM", "TOTAL_BATCH_SIZE") == [8, 640, 2**17]
+    assert any("DEPTH = 8" in line for line in lines) and any("step-limited" in line for line in lines)
+    prepare = ("python", "prepare.py", "--dataset", "climbmix", "--data-dir", "data", "--shards", "13")
+    assert config.lab.prepare == prepare  # as much text as a run reads
 
 
-def test_sizes_fit_their_own_rules() -> None:
-    """Every size divides as train.py demands: channels by heads, step by rows, pattern of known letters."""
-    for size in SIZES:
-        constants = size.constants
-        assert int(constants["MODEL_DIM"]) % int(constants["HEAD_DIM"]) == 0
-        assert int(constants["TOTAL_BATCH_SIZE"]) % size.forward_tokens == 0
-        assert set(str(constants["WINDOW_PATTERN"])) <= {"S", "L"}
+def test_the_baseline_is_the_plain_recipe(tmp_path: Path) -> None:
+    """`--start baseline` makes the template's baseline.py the lab's train.py, and neither lab holds the other's."""
+    for start, name in STARTS.items():
+        init_lab(tmp_path / start, "pretrain", CPU, start=start)
+        shipped = resources.files("autoresearch.labs").joinpath("pretrain", name).read_text(encoding="utf-8")
+        source = (tmp_path / start / "train.py").read_text(encoding="utf-8")
+        assert source.splitlines()[0] == shipped.splitlines()[0]
+        assert not (tmp_path / start / "baseline.py").exists()
+        assert load_config(tmp_path / start).lab.editable == ("train.py",)
+
+
+def test_measured_figures_size_the_start(tmp_path: Path) -> None:
+    """A core that was measured to be fast gets a larger model than one that is only known by its name."""
+    fast = Figures(one_thread_flops={"fp32": 5e12}, matmul_flops={"fp32": 1e13}, threads=2, copy_bytes_per_second=5e11)
+    init_lab(tmp_path / "lab", "pretrain", CPU, figures=fast, budget_seconds=300)
+    depth, width = constants_of(tmp_path / "lab", "DEPTH", "MODEL_DIM")
+    assert depth * width > 2 * 128
+
+
+def test_what_a_trial_shows_is_in_the_lab(tmp_path: Path) -> None:
+    """Rows and time-outs follow from trials of the real step, and the lab file says why."""
+
+    def probe_of(trial: Trial) -> Probe:
+        assert (trial.lab / "train.py").is_file() and trial.work.row_tokens == 2048
+        return lambda rows: Probed((10 << 30) + rows * (2 << 30), startup_seconds=200, eval_seconds=50)
+
+    lines = init_lab(tmp_path / "lab", "pretrain", GPU, probe=probe_of)
+    config = load_config(tmp_path / "lab")
+    assert constants_of(tmp_path / "lab", "DEVICE_BATCH_SIZE") == [16]  # 32 would be 74 of 80 GiB, above 92 %
+    assert (config.budget.timeout_seconds, config.budget.evaluate_timeout_seconds) == (1110, 300)
+    assert any("measured with the real step: 10.0 GiB and 2.00 GiB for each row" in line for line in lines)
+    assert dirty_paths(tmp_path / "lab") == []
 
 
 def test_init_refuses(tmp_path: Path) -> None:
@@ -90,6 +125,8 @@ def test_init_refuses(tmp_path: Path) -> None:
         init_lab(tmp_path / "full/thesis.txt", "blank")
     with pytest.raises(LabError, match="use pretrain or blank"):
         init_lab(tmp_path / "new", "blnk")
+    with pytest.raises(LabError, match="pretrain has tuned and baseline"):
+        init_lab(tmp_path / "new", "pretrain", start="best")
     with pytest.raises(LabError, match="no budget"):
         init_lab(tmp_path / "new", "blank", budget_seconds=0)
     assert not (tmp_path / "new").exists()

@@ -31,7 +31,7 @@ TOKENS_PER_WEIGHT = 8.0
 CHANNELS_PER_LAYER = 90.0
 """Usual ratio of width to depth at those optima: 71 (H100) to 128 (a laptop's RTX 5090)."""
 
-MATMUL_SHARE = {"cuda": 0.8, "mps": 0.5, "cpu": 0.8}
+MATMUL_SHARE = {"cuda": 0.8, "mps": 0.5, "cpu": 0.5}
 """Of the measured rate of large products, what the products of a model reach."""
 
 TRAFFIC = {"cuda": 3.5, "mps": 7.0, "cpu": 3.5}
@@ -54,6 +54,9 @@ LEAST_BATCH = {"cuda": 2**14, "mps": 2**14, "cpu": 2**11}
 
 MOST_BATCH = 2**18
 """Tokens of a step above which a run this short gains nothing by more."""
+
+MOST_PART = {"cuda": 2**18, "mps": 2**16, "cpu": 2**11}
+"""Tokens of one forward pass beyond which nothing is gained; a processor's caches are full by then."""
 
 MEMORY_SHARE = 0.92
 """Of all memory, what a run may be predicted to use when that was measured with the real step."""
@@ -107,6 +110,8 @@ class Work:
     vocab_size: int
     unique_tokens: float
     """Different training tokens that there are; infinity where more can be had."""
+    has_tables: bool = True
+    """Whether the training script knows n-gram tables."""
 
     def rows_of(self, tokens: int) -> int:
         """Return how many rows so many tokens are."""
@@ -267,13 +272,14 @@ def _sized(machine: Machine, work: Work, shape: _Shape, is_unbounded: bool) -> S
     element = 2 * _element_factor(machine)
     one_row = row_bytes(shape.width, element)
     seen = min(planned, work.unique_tokens)
-    unbounded = table_rows(seen, passes, math.inf, one_row)
+    unbounded = table_rows(seen, passes, math.inf, one_row) if work.has_tables else (0, 0)
     room = min(TABLE_SHARE * machine.memory_bytes, GUESSED_SHARE * machine.memory_bytes - fixed - per_row)
-    rows = table_rows(seen, passes, room, one_row)
+    rows = table_rows(seen, passes, room, one_row) if work.has_tables else (0, 0)
     fixed += sum(rows) * one_row
     step_rows = work.rows_of(shape.batch_tokens)
-    micro = largest_rows(step_rows, fixed, per_row, GUESSED_SHARE * machine.memory_bytes)
-    is_short_of_memory = not is_unbounded or micro * 4 < step_rows or sum(rows) * 4 <= sum(unbounded)
+    wanted = largest_rows(step_rows, 0, 1, MOST_PART[machine.kind] // work.row_tokens)
+    micro = min(wanted, largest_rows(step_rows, fixed, per_row, GUESSED_SHARE * machine.memory_bytes))
+    is_short_of_memory = not is_unbounded or micro * 4 < wanted or sum(rows) * 4 <= sum(unbounded) > 0
     regime = "data-limited" if passes > PASSES else "memory-limited" if is_short_of_memory else "step-limited"
     is_windowed = work.row_tokens >= 1024
     size = Size(
@@ -359,21 +365,19 @@ def _why(size: Size, machine: Machine, work: Work) -> str:
         f"{size.depth} layers of {size.width} channels."
     )
     memory = f"{size.memory_bytes / _GIB:.1f} of {machine.memory_bytes / _GIB:.0f} GiB of memory"
-    tables = (
-        f"n-gram tables of {quantity(size.bigram_rows)} and {quantity(size.trigram_rows)} rows"
-        if size.bigram_rows or size.trigram_rows
-        else "no n-gram tables"
-    )
+    tables = f"n-gram tables of {quantity(size.bigram_rows)} and {quantity(size.trigram_rows)} rows"
+    if not size.bigram_rows and not size.trigram_rows:
+        tables = "no n-gram tables"
     if size.regime == "data-limited":
         return (
             f"This machine is data-limited: it reads faster than there is text. {seen} There are only "
-            f"{quantity(work.unique_tokens)} different training tokens, so it reads them {size.passes:.1f} times. "
-            f"Beyond {PASSES:g} times large tables learn the text by heart, so there are {tables}; more text would "
-            "help most."
+            f"{quantity(work.unique_tokens)} different training tokens, so it reads them {size.passes:.1f} times, and "
+            f"beyond {PASSES:g} times a model begins to learn the text by heart, large tables first: there are "
+            f"{tables}. More text would help most."
         )
     if size.regime == "memory-limited":
         parts = work.rows_of(size.batch_tokens) // size.micro_rows
-        split = f"a step goes through in {parts} parts, with" if parts > 1 else "there are"
+        split = f"a step goes through in {parts} parts and there are" if parts > 1 else "there are"
         return (
             f"This machine is memory-limited: it is fast for its {machine.memory_bytes / _GIB:.0f} GiB. {seen} To stay "
             f"within about {memory}, {split} {tables}; more memory would help."

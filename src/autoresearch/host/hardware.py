@@ -153,6 +153,23 @@ def _nvidia_gpus() -> tuple[tuple[Gpu, ...], str | None]:
             pynvml.nvmlShutdown()
 
 
+def used_gpu_bytes(uuid: str) -> float | None:
+    """Memory in use on an NVIDIA GPU, by whomever, as its driver says; None where it does not."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # as in `_nvidia_gpus`
+        return None
+    try:
+        return float(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(uuid)).used)
+    except pynvml.NVMLError:
+        return None
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
 def _describe_gpu(pynvml: Any, index: int) -> Gpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     memory_bytes, watts = 0, None

@@ -228,7 +228,8 @@ def _pretrain(
     seconds = budget_seconds or (300 if is_gpu else 20)
     is_large = has_gpu and chosen != "stdlib"  # as prepare.py decides
     row, vocabulary = (_LONG_ROW, _LARGE_VOCABULARY) if is_large else (_SHORT_ROW, _SMALL_VOCABULARY)
-    work = Work(seconds, row, vocabulary, unique_tokens(chosen, vocabulary))
+    has_tables = "BIGRAM_ROWS" in find_constants((directory / "train.py").read_text(encoding="utf-8"))
+    work = Work(seconds, row, vocabulary, unique_tokens(chosen, vocabulary), has_tables)
     machine = machine_of(hardware, figures, _cores(hardware))
     fitted = Fitted(fit(machine, work))
     protected = [path for path in copied if path.endswith(".py") and path != "train.py"]
