@@ -73,6 +73,11 @@ def test_success_without_a_usable_number(log, outcome, words):
         ("FAILED tests/test_a.py", {"exit_code": 1}, Outcome.CRASHED),
         ("ModuleNotFoundError: No module named 'nancy'", {"exit_code": 1}, Outcome.CRASHED),
         ("", {"exit_code": None, "error": "the command 'x' was not found"}, Outcome.CRASHED),
+        ("val: 1\nINVALID: it peeked", {"exit_code": 1}, Outcome.INVALID),
+        ("INVALID: it peeked\n\n", {"exit_code": 1, "name": "evaluate"}, Outcome.INVALID),
+        ("INVALID: so it said\nKeyError: 1", {"exit_code": 1}, Outcome.CRASHED),
+        ("INVALID: slow", {"exit_code": None, "signal": 9, "timed_out": True}, Outcome.TIMED_OUT),
+        ("INVALID: no", {"exit_code": 1, "name": "check"}, Outcome.CHECK_FAILED),
         ("AssertionError", {"exit_code": 1, "name": "check"}, Outcome.CHECK_FAILED),
         ("", {"exit_code": None, "signal": 9, "timed_out": True, "name": "evaluate"}, Outcome.EVALUATION_FAILED),
     ],
@@ -82,6 +87,12 @@ def test_failures_are_told_apart(log, changes, outcome):
     result = result_of(log, **changes)
     assert (result.outcome, result.metric) == (outcome, None)
     assert result.detail
+
+
+def test_a_refusal_is_its_own_sentence_and_leaves_no_score():
+    """The measurement's sentence is the whole detail, and what the program printed of its metric is not kept."""
+    result = result_of("---\nval: 0.1\nsteps: 5\nINVALID: losses changed by 3 nats", exit_code=1)
+    assert (result.detail, result.summary) == ("losses changed by 3 nats", {"steps": 5.0})
 
 
 def test_an_old_memory_error_that_was_survived_is_not_the_reason():

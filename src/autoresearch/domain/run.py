@@ -22,6 +22,9 @@ class Outcome(StrEnum):
     """The lab's own check command did not pass."""
     EVALUATION_FAILED = "evaluation_failed"
     """The lab's own evaluation command did not pass."""
+    INVALID = "invalid"
+    """Protected code that measures refused the number: it would not mean what it says (it saw what it should predict,
+    its probabilities do not add up, it ignored its budget)."""
     PROTECTED_CHANGED = "protected_changed"
     """A protected file differed before or after the run, so its number means nothing."""
     DISTURBED = "disturbed"

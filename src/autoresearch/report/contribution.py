@@ -227,6 +227,7 @@ _ENDED = {
     Outcome.OUT_OF_MEMORY: "needs too much memory",
     Outcome.DIVERGED: "diverges",
     Outcome.TIMED_OUT: "takes too long",
+    Outcome.INVALID: "does not pass the checks of its evaluation",
 }
 
 

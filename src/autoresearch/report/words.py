@@ -28,6 +28,7 @@ _ENDINGS = {
     Outcome.NO_METRIC: "It ended without a readable score",
     Outcome.CHECK_FAILED: "The lab's own check turned it down",
     Outcome.EVALUATION_FAILED: "The lab's own evaluation of it failed",
+    Outcome.INVALID: "Its score was refused, because it would not mean what it says",
     Outcome.PROTECTED_CHANGED: "A protected file had changed, so its score means nothing",
     Outcome.STOPPED_EARLY: "It was stopped early, because it could hardly win any more",
     Outcome.DISTURBED: "Its runs were disturbed from outside, one after another",

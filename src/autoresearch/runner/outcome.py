@@ -10,7 +10,7 @@ from autoresearch.domain.metric import Metric, Source
 from autoresearch.domain.progress import Stop
 from autoresearch.domain.run import Outcome, RunResult
 from autoresearch.host.process import Answer, CommandAnswer
-from autoresearch.runner.reading import Unreadable, exception_of, find_metric, read_everything, tail_of
+from autoresearch.runner.reading import REFUSAL, Unreadable, exception_of, find_metric, read_everything, refusal_of, tail_of
 
 CHECK, RUN, EVALUATE = "check", "run", "evaluate"
 """The commands of a run, in the order of their execution."""
@@ -53,6 +53,9 @@ def classify(
         summary.pop(metric.name, None)  # what it claimed half-way is no score
     else:
         outcome, value, detail = _judge(answer, metric, logs, metric_file)
+        if outcome is Outcome.INVALID:
+            for name in (metric.name, REFUSAL):  # what the program printed of itself was just refused
+                summary.pop(name, None)
     return RunResult(
         outcome=outcome,
         metric=value,
@@ -77,6 +80,10 @@ def _judge(
     if last is None:
         return Outcome.DISTURBED, None, "The run ended before its first command was started."
     if not last.succeeded:
+        can_refuse = last.name != CHECK and last.exit_code and not last.timed_out
+        refusal = refusal_of(logs.get(last.name, "")) if can_refuse else ""
+        if refusal:
+            return Outcome.INVALID, None, refusal
         outcome, sentence = _failure(last, logs.get(last.name, ""))
         tail = tail_of(logs.get(last.name, ""))
         return outcome, None, f"{sentence}\n\n{tail}" if tail else sentence

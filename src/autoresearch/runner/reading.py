@@ -15,6 +15,9 @@ DETAIL_LIMIT = 2000
 SUMMARY_LIMIT = 200
 """Entries of a summary; more is not a summary."""
 
+REFUSAL = "INVALID"
+"""Begins the last line of a measurement that refuses the number: `INVALID: why`."""
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _PAIR = re.compile(r"\s*([A-Za-z_][\w./@-]*)\s*:\s*(\S.*?)\s*", re.ASCII)
 _METRIC_LINE = re.compile(r"\s*METRIC\s+([^\s=]+)\s*=\s*(\S+)\s*", re.ASCII)
@@ -101,6 +104,12 @@ def exception_of(log: str) -> str:
             if line and not line.startswith((" ", "\t")) and _EXCEPTION.fullmatch(line):
                 return line[:300]
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def refusal_of(log: str) -> str:
+    """The sentence in the last line of a log that says why a measurement refuses the number; else empty."""
+    last = next((line.strip() for line in reversed(_lines(log[-DETAIL_LIMIT:])) if line.strip()), "")
+    return last.removeprefix(f"{REFUSAL}:").strip() if last.startswith(f"{REFUSAL}:") else ""
 
 
 def read_everything(log: str, metric_file: str | None = None) -> Summary:
