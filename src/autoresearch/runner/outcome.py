@@ -10,7 +10,15 @@ from autoresearch.domain.metric import Metric, Source
 from autoresearch.domain.progress import Stop
 from autoresearch.domain.run import Outcome, RunResult
 from autoresearch.host.process import Answer, CommandAnswer
-from autoresearch.runner.reading import REFUSAL, Unreadable, exception_of, find_metric, read_everything, refusal_of, tail_of
+from autoresearch.runner.reading import (
+    REFUSAL,
+    Unreadable,
+    exception_of,
+    find_metric,
+    read_everything,
+    refusal_of,
+    tail_of,
+)
 
 CHECK, RUN, EVALUATE = "check", "run", "evaluate"
 """The commands of a run, in the order of their execution."""
@@ -80,13 +88,13 @@ def _judge(
     if last is None:
         return Outcome.DISTURBED, None, "The run ended before its first command was started."
     if not last.succeeded:
-        can_refuse = last.name != CHECK and last.exit_code and not last.timed_out
-        refusal = refusal_of(logs.get(last.name, "")) if can_refuse else ""
-        if refusal:
-            return Outcome.INVALID, None, refusal
-        outcome, sentence = _failure(last, logs.get(last.name, ""))
-        tail = tail_of(logs.get(last.name, ""))
-        return outcome, None, f"{sentence}\n\n{tail}" if tail else sentence
+        log = logs.get(last.name, "")
+        if last.exit_code and not last.timed_out and last.name != CHECK and (refusal := refusal_of(log)):
+            outcome, detail = Outcome.INVALID, refusal
+        else:
+            outcome, sentence = _failure(last, log)
+            detail = "\n\n".join(filter(None, (sentence, tail_of(log))))
+        return outcome, None, detail
     return _read_outcome(metric, logs.get(last.name, ""), metric_file)
 
 
