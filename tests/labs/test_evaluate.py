@@ -29,6 +29,14 @@ def loader_of(harness, rows, **runtime):
 # Loader and clock
 
 
+def test_step_times_show_a_machine_that_slows_down(evaluate):
+    """Median milliseconds of all steps and of each half, by the harness's clock; a short run says nothing."""
+    slowing = [0.1 * i for i in range(51)] + [5 + 0.2 * i for i in range(1, 51)]
+    found = evaluate.step_times(slowing)
+    assert found == {"median_step_ms": 150.0, "first_half_step_ms": 100.0, "second_half_step_ms": 200.0}
+    assert evaluate.step_times(slowing[:40]) == {}
+
+
 def batches(converse, harness, seed, steps=3):
     """Return the inputs of the first steps."""
     converse(seed=seed, max_steps=steps)

@@ -14,7 +14,7 @@ from itertools import pairwise
 from autoresearch.domain.progress import Point, Progress
 
 STEP, FIRST_HALF, SECOND_HALF = "median_step_ms", "first_half_step_ms", "second_half_step_ms"
-"""Milliseconds of a step, in the summary and in the telemetry: of the whole run, and of its halves by time."""
+"""Milliseconds of a step, in the summary and in the telemetry: of the whole run, and of its halves."""
 _ALSO_CALLED = "step_ms"
 
 WINDOWS = 8

@@ -32,8 +32,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ SUMMARY_ORDER = (
     "val_bpb", "training_seconds", "total_seconds", "peak_vram_mb", "mfu_percent", "total_tokens_M", "num_steps",
     "num_params_M", "depth", "eval_seconds", "startup_seconds", "epochs",
 )  # fmt: skip
+
+
+def step_times(requests: Sequence[float]) -> dict[str, float]:
+    """Return how long steps took, in milliseconds: their median, and that of each half, by which slow machines show.
+
+    Args:
+        requests: When each batch was asked for, in seconds of the budget's clock.
+            Fewer than 40, or less than 5 s of them, say nothing.
+    """
+    steps = [1000 * (after - before) for before, after in pairwise(requests)]
+    if len(steps) < 40 or sum(steps) < 5000:
+        return {}
+    half = len(steps) // 2
+    parts = {"median_step_ms": steps, "first_half_step_ms": steps[:half], "second_half_step_ms": steps[half:]}
+    return {name: round(statistics.median(part), 3) for name, part in parts.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -389,7 +405,7 @@ class Session:
             "startup_seconds": round(self.startup_seconds, 2),
             "epochs": round(self.epochs, 3),
         }
-        together = self.figures | known
+        together = self.figures | known | step_times(self._requests)
         return {name: together[name] for name in (*SUMMARY_ORDER, *sorted(together)) if name in together}
 
     def publish(self, directory: Path, summary: Mapping[str, object]) -> None:
