@@ -1,6 +1,7 @@
 """What the tests of the pretraining lab share: where it is, and how to load, shrink and run its scripts."""
 
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -46,6 +47,17 @@ def words(seed, size):
     vocabulary = ["".join(rng.choice(list("abcdeiorstné—🙂"), rng.integers(1, 7))) for _ in range(200)]
     picks = rng.zipf(1.3, size // 3) % len(vocabulary)
     return " ".join(vocabulary[i] for i in picks).replace(" b", ".\n").encode()[:size].decode(errors="ignore")
+
+
+def parquet(seed, column="text"):
+    """Return a parquet file of a few dozen short documents as bytes; not compressed, so that damage can be aimed."""
+    import pyarrow
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    table = pyarrow.table({column: [words(100 * seed + i, 600) for i in range(60)]})
+    pq.write_table(table, buffer, row_group_size=20, compression="none", use_dictionary=False)
+    return buffer.getvalue()
 
 
 def plan(prepare, corpus, **changes):

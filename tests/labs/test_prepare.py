@@ -1,17 +1,14 @@
 """Data, tokenizer and packing of the pretraining lab."""
 
-import io
 import itertools
 import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.labs.pretrain_lab import plan, run_script, words
+from tests.labs.pretrain_lab import parquet, plan, words
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("rustbpe")
@@ -286,143 +283,6 @@ def test_standard_library_is_the_default(prepare):
     assert sum(f.stat().st_size for f in source.files["train"]) > 5_000_000
     assert source.files == prepare.stdlib_source().files
     assert not any("site-packages" in f.parts for f in source.files["train"])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Hub
-
-
-def parquet(seed, column="text", padding=0):
-    """Return a parquet file of a few dozen short documents, and at least `padding` bytes, as bytes."""
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    noise = np.random.default_rng(seed).bytes(padding // 60 + 1)
-    columns = {column: [words(100 * seed + i, 600) for i in range(60)], "noise": [noise] * 60}
-    pq.write_table(pyarrow.table(columns), buffer, row_group_size=20, compression="none", use_dictionary=False)
-    return buffer.getvalue()
-
-
-class Hub(ThreadingHTTPServer):
-    """A stand-in for the hub on the loopback: HEAD, GET, Range; the first GET of a file can break off half-way."""
-
-    def __init__(self, files, *, break_off=(), damage=()):
-        super().__init__(("127.0.0.1", 0), HubHandler)
-        self.files, self.break_off, self.damage = files, set(break_off), set(damage)
-        self.log = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def endpoint(self):
-        """Address for HF_ENDPOINT."""
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    """Answers for one file of one dataset repository."""
-
-    def log_message(self, *_):
-        """Keep test output quiet."""
-
-    def do_HEAD(self):
-        """Answer with the headers the hub client relies on."""
-        self.answer(body=False)
-
-    def do_GET(self):
-        """Answer with the file, or the part asked for."""
-        self.answer(body=True)
-
-    def answer(self, *, body):
-        """Send headers and, for GET, the bytes."""
-        name = self.path.split("/resolve/main/")[-1]
-        content = self.server.files.get(name)
-        if content is None:
-            self.send_error(404)
-            return
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-        if body:
-            self.server.log.append((name, start))
-            if name in self.server.damage:
-                self.server.damage.remove(name)
-                content = content[: len(content) // 2] + bytes(len(content) - len(content) // 2)
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", f'"{abs(hash(name)):x}"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(content) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
-        if body:
-            end = len(content)
-            if name in self.server.break_off:
-                self.server.break_off.remove(name)
-                end = len(content) // 2
-            self.wfile.write(content[start:end])
-            self.close_connection = True
-
-
-def prepare_from(hub, tmp_path, dataset="tinystories"):
-    """Run prepare.py against a stand-in hub."""
-    return run_script(
-        "prepare.py",
-        "--dataset",
-        dataset,
-        "--shards",
-        1,
-        "--vocab-size",
-        300,
-        "--sequence-length",
-        32,
-        "--eval-tokens",
-        512,
-        "--data-dir",
-        tmp_path / dataset,
-        HF_ENDPOINT=hub.endpoint,
-        HF_HOME=tmp_path / "hub",
-        HF_HUB_DISABLE_XET=1,
-        HF_HUB_DISABLE_TELEMETRY=1,
-    )
-
-
-def test_hub_download_resumes_and_is_kept(prepare, tmp_path):
-    """A download that breaks off goes on at the byte it reached, and a finished file is not fetched again."""
-    pytest.importorskip("huggingface_hub")
-    train, validation = prepare.TINYSTORIES_TRAIN[0], prepare.TINYSTORIES_VALIDATION
-    # The client counts what has arrived in units of 10 MB, so the file is larger than two of them.
-    hub = Hub({train: parquet(1, padding=24_000_000), validation: parquet(2)}, break_off=[train])
-    result = prepare_from(hub, tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert [start > 0 for name, start in hub.log if name == train] == [False, True]
-    fetched = len(hub.log)
-    (tmp_path / "tinystories" / "manifest.json").unlink()
-    assert prepare_from(hub, tmp_path).returncode == 2  # half a folder: refused, not repaired in silence
-    assert len(hub.log) == fetched
-    hub.shutdown()
-
-
-def test_damaged_download_is_fetched_once_more(prepare, tmp_path):
-    """A ClimbMix shard that arrives damaged is downloaded again without being asked; splits have pinned shards."""
-    pytest.importorskip("huggingface_hub")
-    names = ["shard_00000.parquet", "shard_06542.parquet", "shard_06541.parquet"]
-    hub = Hub({name: parquet(i) for i, name in enumerate(names)}, damage=[names[0]])
-    result = prepare_from(hub, tmp_path, "climbmix")
-    assert result.returncode == 0, result.stderr
-    assert "arrived damaged" in result.stderr
-    assert [name for name, _ in hub.log] == [names[0], *names]
-    hub.shutdown()
-
-
-def test_unreachable_hub_is_one_sentence(tmp_path):
-    """A hub that does not have the file, or does not answer, is one line with three ways out."""
-    pytest.importorskip("huggingface_hub")
-    hub = Hub({})
-    result = prepare_from(hub, tmp_path)
-    hub.shutdown()
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    assert "set HF_ENDPOINT to a mirror, or use --dataset stdlib" in result.stderr
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -481,10 +481,8 @@ def launch(script: str, channel: socket.socket, settings: Settings) -> subproces
     environment[CHANNEL_VARIABLE] = str(channel.fileno())
     argv = [sys.executable, script]
     if _choice("AUTORESEARCH_SANDBOX", "auto", "off") == "auto":
-        hidden = [prepare.default_data_dir()]
-        hidden += [
-            Path(os.environ[n]) for n in ("AUTORESEARCH_SEALED_DIR", "HF_HOME", "HF_HUB_CACHE") if os.environ.get(n)
-        ]
+        hidden = [prepare.default_data_dir(), prepare.hub_directory()]
+        hidden += [Path(os.environ[n]) for n in ("AUTORESEARCH_SEALED_DIR",) if os.environ.get(n)]
         hidden += [settings.run_dir] if settings.run_dir else []
         confined = sandbox.confine(argv, Path.cwd(), hidden, environment)
         if not confined:

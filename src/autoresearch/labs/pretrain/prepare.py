@@ -110,6 +110,11 @@ def default_data_dir(dataset: str = "stdlib") -> Path:
     return cache_directory() / "autoresearch" / name
 
 
+def hub_directory() -> Path:
+    """Return where files of hub datasets are kept, validation and test text among them: no program under study's."""
+    return cache_directory() / "autoresearch" / "hub"
+
+
 def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
     """Write a binary file under a temporary name and rename it, so that a reader never sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -216,38 +221,20 @@ def folder_source(path: Path) -> Source:
 
 
 def hub_source(name: str, repo: str, wanted: dict[str, list[str]]) -> Source:
-    """Download files of a hub dataset into the hub client's own cache.
+    """Fetch files of a hub dataset into the cache, resumable at any byte; `hub.py` says how.
 
-    A broken connection is taken up at the byte it reached, and files that have arrived are never fetched again; a file
-    in flight when the process is killed starts anew. HF_ENDPOINT (a mirror), HF_HOME and proxies are honoured.
+    Raises:
+        DataError: A file could not be had.
     """
-    from huggingface_hub import hf_hub_download
+    import hub
 
-    files: dict[str, list[Path]] = {}
-    total = sum(map(len, wanted.values()))
-    for split, names in wanted.items():
-        files[split] = []
-        for filename in names:
-            say(f"download {sum(map(len, files.values())) + 1}/{total}: {repo} {filename}")
-            for attempt in range(2):
-                try:
-                    path = Path(hf_hub_download(repo, filename, repo_type="dataset", force_download=attempt > 0))
-                except Exception as error:  # the hub client raises many kinds; all mean "no file"
-                    reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-                    raise DataError(
-                        f"could not download {filename} of {repo} ({type(error).__name__}: {reason}); files that have "
-                        "arrived are kept, so run the same command again, set HF_ENDPOINT to a mirror, or use "
-                        "--dataset stdlib"
-                    ) from error
-                try:
-                    open_parquet(path)
-                    break
-                except DataError:
-                    if attempt:
-                        raise
-                    say(f"{filename} arrived damaged: downloading it once more")
-            files[split].append(path)
-    return Source(name, files)
+    folder = hub_directory() / repo.replace("/", "--")
+    names = [filename for filenames in wanted.values() for filename in filenames]
+    try:
+        paths = dict(zip(names, hub.fetch(repo, names, folder, say=say, check=open_parquet), strict=True))
+    except hub.HubError as error:
+        raise DataError(f"{error}, or use --dataset stdlib") from error
+    return Source(name, {split: [paths[filename] for filename in filenames] for split, filenames in wanted.items()})
 
 
 def open_parquet(path: Path) -> Any:
