@@ -192,7 +192,6 @@ class Session:
     figures: dict[str, float | str] = field(default_factory=dict)
     """What the program says of itself: not checked, and never in place of what is known here."""
     finished: bool = False
-    _budget_seconds: float = 20.0
     _rows_per_step: int = 0
     _started: float | None = None
     _requests: list[float] = field(default_factory=list)
@@ -203,6 +202,7 @@ class Session:
     def __post_init__(self) -> None:
         """Note when it all began."""
         self._created = self.now()
+        self._budget_seconds = self.settings.budget_seconds or 20.0
 
     def serve(self) -> None:
         """Answer until the program says goodbye or hangs up.
@@ -251,8 +251,7 @@ class Session:
     # Before the clock
 
     def _hello(self, device: str) -> dict[str, object]:
-        given = self.settings.budget_seconds
-        self._budget_seconds = given if given is not None else 20.0 if device == "cpu" else 300.0
+        self._budget_seconds = self.settings.budget_seconds or (20.0 if device == "cpu" else 300.0)
         return {
             "seed": self.settings.seed,
             "threads": self.settings.threads,

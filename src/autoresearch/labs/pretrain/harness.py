@@ -147,17 +147,24 @@ def connect() -> Channel:
     return _channel
 
 
+@contextlib.contextmanager
+def _until_hung_up() -> Iterator[None]:
+    """End this process when the other end is gone: there is nothing left to do."""
+    try:
+        yield
+    except ChannelClosed:
+        sys.exit("FAIL: the harness has hung up; what it printed says why")
+
+
 def _request(header: Mapping[str, object]) -> tuple[dict[str, Any], bytearray]:
     """Send a message and wait for its answer.
 
     Raises:
         DataError: The answer is an error that a person can cure.
     """
-    try:
+    with _until_hung_up():
         connect().send(header)
         answer, payload = connect().receive()
-    except ChannelClosed:
-        sys.exit("FAIL: the harness has hung up; what it printed says why")
     if "error" in answer:
         raise DataError(answer["error"])
     return answer, payload
@@ -209,7 +216,8 @@ class Runtime:
 
     def describe(self, config: Mapping[str, object]) -> None:
         """Hand over the effective configuration, which is kept with the run as `config.json`."""
-        connect().send({"do": "describe", "config": config})
+        with _until_hung_up():
+            connect().send({"do": "describe", "config": config})
 
     def finish(self, figures: Mapping[str, float | str]) -> None:
         """Hand over figures for the summary and end the conversation: the last thing that a run does."""
@@ -278,7 +286,8 @@ class Loader:
         if self.progress >= self._reported + step:
             self._reported = self.progress
             line = {"fraction": round(self.progress, 4), "steps": self.steps, "value": round(loss, 5)}
-            connect().send({"do": "report", "line": line})
+            with _until_hung_up():
+                connect().send({"do": "report", "line": line})
 
     def warmup_batch(self) -> Batch:
         """Return random tokens in the shape of a real batch, for compilation and warm-up; does not start the clock."""
@@ -377,7 +386,7 @@ class TrainingData:
 
         was_training = model.training
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), _until_hung_up():
             connect().send({"do": "evaluate", "rows": rows_per_batch})
             bpb = self._answer_questions(model, runtime.device)
         model.train(was_training)
@@ -390,18 +399,14 @@ class TrainingData:
         while True:
             while waiting and (len(waiting) > 1 or not channel.has_mail()):
                 channel.send({}, waiting.popleft()())
-            try:
-                question, payload = channel.receive()
-            except ChannelClosed:
-                sys.exit("FAIL: the harness has hung up; what it printed says why")
+            question, payload = channel.receive()
+            if question["ask"] == "nothing":
+                return math.nan if question["bpb"] is None else float(question["bpb"])
             rows = self.rows_of(payload)
             if question["ask"] == "nats":
                 waiting.append(_on_its_way(model, rows, device))
-            elif question["ask"] == "logits":
-                waiting.append(lambda rows=rows, at=question["positions"]: _logits_at(model, rows, at, device))
             else:
-                bpb = question["bpb"]
-                return math.nan if bpb is None else float(bpb)
+                waiting.append(lambda rows=rows, at=question["positions"]: _logits_at(model, rows, at, device))
 
 
 def _on_its_way(model: torch.nn.Module, rows: np.ndarray, device: str) -> Callable[[], np.ndarray]:
