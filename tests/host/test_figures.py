@@ -125,7 +125,7 @@ def test_the_real_bench_on_a_processor(monkeypatch: pytest.MonkeyPatch, capsys: 
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch_bench, "MEASURE_SECONDS", 0.005)
     monkeypatch.setitem(torch_bench._MATMUL_SIDES, "cpu", 256)
-    monkeypatch.setitem(torch_bench._ATTENTION_SHAPES, "cpu", (1, 1, 64, 32))
+    monkeypatch.setitem(torch_bench._ATTENTION_SHAPES, "cpu", (1, 64, 1, 32))
     monkeypatch.setitem(torch_bench._COPY_BYTES, "cpu", 1 << 20)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

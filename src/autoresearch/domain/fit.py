@@ -31,10 +31,10 @@ TOKENS_PER_WEIGHT = 8.0
 CHANNELS_PER_LAYER = 90.0
 """Usual ratio of width to depth at those optima: 71 (H100) to 128 (a laptop's RTX 5090)."""
 
-MATMUL_SHARE = {"cuda": 0.8, "mps": 0.5, "cpu": 0.5}
+MATMUL_SHARE = {"cuda": 0.8, "mps": 0.3, "cpu": 0.5}
 """Of the measured rate of large products, what the products of a model reach."""
 
-TRAFFIC = {"cuda": 3.5, "mps": 7.0, "cpu": 3.5}
+TRAFFIC = {"cuda": 3.5, "mps": 10.0, "cpu": 3.5}
 """Times that each byte kept for the backward pass crosses the memory bus within a step; more where nothing fuses."""
 
 KEPT_PER_CHANNEL = 24
@@ -52,8 +52,8 @@ LAYER_SECONDS = {"cuda": 3e-4, "mps": 1e-3, "cpu": 3e-4}
 LEAST_BATCH = {"cuda": 2**14, "mps": 2**14, "cpu": 2**11}
 """Tokens of a step below which a device waits for work, or gradients are mostly noise."""
 
-MOST_BATCH = 2**18
-"""Tokens of a step above which a run this short gains nothing by more."""
+MOST_BATCH = 2**17
+"""Tokens of a step above which a run this short gains nothing: runs with n-gram tables all came down to it."""
 
 MOST_PART = {"cuda": 2**18, "mps": 2**16, "cpu": 2**11}
 """Tokens of one forward pass beyond which nothing is gained; a processor's caches are full by then."""
@@ -229,23 +229,32 @@ def row_bytes(width: int, element_bytes: int) -> int:
     return 2 * width * element_bytes + 8
 
 
+def expected_speed(machine: Machine, work: Work, depth: int, width: int, batch_tokens: int) -> float:
+    """Return tokens a second that a machine should reach with a model and a batch of somebody's choice."""
+    return _shape(machine, work, depth, width).tokens_per_second(batch_tokens)
+
+
 def _shapes(machine: Machine, work: Work) -> Iterator[_Shape]:
-    """Yield every model considered, the smallest first, each with the batch that suits it."""
-    floor = max(LEAST_BATCH[machine.kind], _power_above(work.row_tokens))
-    multiplied = 1 / (MATMUL_SHARE[machine.kind] * machine.matmul_flops)
-    moved = TRAFFIC[machine.kind] * _element_factor(machine) / machine.copy_bytes
+    """Yield every model considered, the smallest first."""
     for depth in _DEPTHS[machine.kind]:
         for width in _WIDTHS[machine.kind]:
-            weights = 12.0 * depth * width**2 + work.vocab_size * width
-            seen = sum(min(work.row_tokens, _window(work, layer, depth)) for layer in range(depth))
-            flops = 6 * weights + 12 * width * seen
-            kept = KEPT_PER_CHANNEL * depth * width + KEPT_PER_LOGIT * work.vocab_size
-            token_seconds = flops * multiplied + kept * moved
-            step_seconds = depth * (OPTIMISER_PRODUCTS * width**3 * multiplied + LAYER_SECONDS[machine.kind])
-            batch = floor
-            while batch < MOST_BATCH and _steps(work, token_seconds, step_seconds, 2 * batch) >= ENOUGH_STEPS:
-                batch *= 2
-            yield _Shape(depth, width, weights, flops, token_seconds, step_seconds, batch)
+            yield _shape(machine, work, depth, width)
+
+
+def _shape(machine: Machine, work: Work, depth: int, width: int) -> _Shape:
+    """How fast a machine trains a model, and the batch that suits it."""
+    multiplied = 1 / (MATMUL_SHARE[machine.kind] * machine.matmul_flops)
+    moved = TRAFFIC[machine.kind] * _element_factor(machine) / machine.copy_bytes
+    weights = 12.0 * depth * width**2 + work.vocab_size * width
+    seen = sum(min(work.row_tokens, _window(work, layer, depth)) for layer in range(depth))
+    flops = 6 * weights + 12 * width * seen
+    kept = KEPT_PER_CHANNEL * depth * width + KEPT_PER_LOGIT * work.vocab_size
+    token_seconds = flops * multiplied + kept * moved
+    step_seconds = depth * (OPTIMISER_PRODUCTS * width**3 * multiplied + LAYER_SECONDS[machine.kind])
+    batch = max(LEAST_BATCH[machine.kind], _power_above(work.row_tokens))
+    while batch < MOST_BATCH and _steps(work, token_seconds, step_seconds, 2 * batch) >= ENOUGH_STEPS:
+        batch *= 2
+    return _Shape(depth, width, weights, flops, token_seconds, step_seconds, batch)
 
 
 def _steps(work: Work, token_seconds: float, step_seconds: float, batch_tokens: int) -> float:
