@@ -261,6 +261,26 @@ def test_a_night_beside_somebody_elses_work_ends_with_the_reason():
     assert sentences[-1].startswith("9 runs in a row were disturbed (the last: Another process (pid 4711) used the GPU")
 
 
+def test_a_slot_beside_somebody_elses_work_rests_and_the_others_go_on():
+    """Of three GPUs one is taken for good: it is tried less and less, nothing is lost, and nothing is set aside."""
+    world = World(seed=4, slots=3, physics=Physics(disturbed_share=0, crash_share=0, refused_share=0))
+
+    class Shared(SimulatedEngine):
+        def execute(self, request, slot):
+            result = super().execute(request, slot)
+            others = {"gpu_others_share": 0.9 if slot.name == "sim1" else 0.0}
+            return replace(result, telemetry=result.telemetry | others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autoresearch.campaign.simulation.SimulatedEngine", Shared)
+        experiments = simulate(world, researchers=3, limits=Limits(experiments=60)).experiments("sim")
+
+    by_slot = Counter(run.slot for e in experiments for run in e.runs)
+    assert by_slot["sim1"] < 0.5 * min(by_slot["sim0"], by_slot["sim2"])
+    assert len(measured(experiments)) == 60
+    assert not any(e.was_only_disturbed for e in experiments)
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_kills_on_a_disturbed_machine_lose_and_judge_nothing_wrongly(seed):
     """Killed anywhere on a machine that disturbs and slows one run in five, a campaign stays consistent."""

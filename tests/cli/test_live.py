@@ -22,11 +22,13 @@ from rich.console import Console
 
 from autoresearch.campaign.board import Board
 from autoresearch.campaign.derive import Requested, map_wishes
+from autoresearch.campaign.disturbance import Disturbances
 from autoresearch.campaign.review import Notice
 from autoresearch.campaign.scheduler import ProposalTask, RunTask
 from autoresearch.campaign.session import Home
 from autoresearch.cli.live import PlainScreen, live_panel
 from autoresearch.domain.budget import Limits
+from autoresearch.domain.disturbance import Tolerance
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind, Proposal
@@ -62,7 +64,7 @@ def session(folder: Path, num_slots: int, *experiments: Experiment, **limits: An
         (folder / ".autoresearch" / "runs" / request.key / "run.log").write_text(f"{EVIL}\rstep 3 [bold]of[/bold] 9")
     scheduler = SimpleNamespace(
         board=board, running=running, proposing={"agent": ProposalTask("agent", 7)}, limits=Limits(**limits),
-        began_at=time.time() - 100, devotion=None,
+        began_at=time.time() - 100, devotion=None, disturbances=Disturbances(Tolerance(), num_slots, 300),
     )  # fmt: skip
     campaign = SimpleNamespace(name="night", metric=Metric("loss"))
     return SimpleNamespace(slots=slots, scheduler=scheduler, campaign=campaign, home=Home(folder))
@@ -74,6 +76,16 @@ def drawn(view: Any, width: int = 80, height: int = 24, note: str = "") -> list[
     console.print(live_panel(view, width, height, note))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
+
+
+def test_a_resting_slot_says_why(tmp_path: Path) -> None:
+    """Somebody who sees an empty slot at night wants to know what it waits for."""
+    view = session(tmp_path, 1)
+    spoilt = RunResult(Outcome.DISTURBED, telemetry={"disturbed_by_others": 1.0})
+    for _ in range(3):
+        view.scheduler.disturbances.take("gpu0", spoilt, time.time())
+
+    assert any("rests: somebody else is at work there" in line for line in drawn(view))
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

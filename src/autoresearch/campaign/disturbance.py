@@ -6,13 +6,22 @@ session that is killed in between comes to the same answer again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from autoresearch.domain.disturbance import AS_MEASURED, BY, Earlier, Tolerance, is_same_request
+from autoresearch.domain.disturbance import AS_MEASURED, BY, Earlier, Tolerance, causes_in, is_same_request
 from autoresearch.domain.experiment import Experiment, Run
-from autoresearch.domain.run import Outcome, RunRequest, RunResult
+from autoresearch.domain.run import Outcome, RunRequest, RunResult, first_line
 from autoresearch.judge.disturbance import crowded_out, disturbances
+
+SET_ASIDE = 3
+"""Experiments' worth of disturbed runs in a row, for each slot, after which a session ends."""
+
+SLOT_RESTS = (0.0, 1.2, 2.0, 4.0)
+"""How long a slot rests after its first, second, … run in a row beside somebody else's work, in budgets of a run.
+
+Once may be chance; from the second on, another slot gets free meanwhile and takes the run."""
 
 _BY_PACE = (Outcome.FINISHED, Outcome.STOPPED_EARLY, Outcome.TIMED_OUT)
 """Outcomes that a slow machine may have brought about; a program that fails does so on a quiet machine too."""
@@ -50,6 +59,52 @@ def weigh(
         return replace(result, detail=_joined(note, result.detail), telemetry=telemetry | {AS_MEASURED: 1.0})
     detail = _joined(sentence, result.detail)
     return replace(result, outcome=Outcome.DISTURBED, metric=None, detail=detail, telemetry=telemetry)
+
+
+class Disturbances:
+    """What a session has seen of disturbances: which slots rest, and when there is no more use in going on.
+
+    A slot beside somebody else's work rests before it is tried again, longer each time: the run that it spoilt goes to
+    another slot meanwhile. When all slots were disturbed again and again, the session ends: proposals are too good for
+    such a night. In memory only, since a new session may meet a quiet machine.
+
+    Args:
+        tolerance: How often a run is made again.
+        slots: How many there are.
+        budget_seconds: Of one run: what waiting is measured in.
+    """
+
+    def __init__(self, tolerance: Tolerance, slots: int, budget_seconds: float) -> None:
+        self._most = SET_ASIDE * tolerance.most_disturbed * slots
+        self._budget_seconds = budget_seconds
+        self._in_a_row: Counter[str] = Counter()
+        self._session_in_a_row = 0
+        self._rests_until: dict[str, float] = {}
+        self.end: str | None = None
+        """Why the session is to end, None as long as there is hope."""
+
+    def take(self, slot: str, result: RunResult, now: float) -> None:
+        """Learn how a run on a slot ended; `now` in seconds of the campaign's clock."""
+        if result.outcome is not Outcome.DISTURBED:
+            self._session_in_a_row = self._in_a_row[slot] = 0
+            return
+        self._session_in_a_row += 1
+        if any(cause.is_foreign for cause in causes_in(result)):
+            rest = SLOT_RESTS[min(self._in_a_row[slot], len(SLOT_RESTS) - 1)]
+            self._rests_until[slot] = now + rest * self._budget_seconds
+            self._in_a_row[slot] += 1
+        if self._session_in_a_row >= self._most:
+            cause = first_line(result.detail).rstrip(".")
+            cure = "see what disturbs this machine, then start again"
+            self.end = f"{self._session_in_a_row} runs in a row were disturbed (the last: {cause}): {cure}"
+
+    def is_resting(self, slot: str, now: float) -> bool:
+        """Whether nothing is to begin on a slot yet."""
+        return now < self._rests_until.get(slot, now)
+
+    def seconds_of_rest(self, now: float) -> float | None:
+        """How long until the next slot may be tried again; None when none rests."""
+        return min((until - now for until in self._rests_until.values() if until > now), default=None)
 
 
 def _joined(sentence: str, detail: str) -> str:

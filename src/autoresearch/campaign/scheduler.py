@@ -19,7 +19,7 @@ from itertools import count
 
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.derive import Automatic, Requested, Wishes
-from autoresearch.campaign.disturbance import weigh
+from autoresearch.campaign.disturbance import Disturbances, weigh
 from autoresearch.campaign.recovery import recover
 from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change
 from autoresearch.campaign.sealed import RowErrors, Sealed
@@ -46,9 +46,6 @@ RESTS = (0.02, 0.1, 0.5, 2.0)
 """How long a researcher rests after its first, second, … fruitless proposal when no run ends meanwhile.
 
 In units of a run's budget, which says what waiting costs: 6 s to 10 min where runs train for 5 minutes."""
-
-SET_ASIDE = 3
-"""Experiments' worth of disturbed runs, in a row, after which a session ends."""
 
 DRAIN_SECONDS = 10.0
 """How long a failing session waits for each run that it stopped: the grace of a run and a little more."""
@@ -125,6 +122,7 @@ class Scheduler:
         self._wishes: Wishes = Automatic(plan)
         self.devotion: Requested | None = None
         """What a person asked for when nothing else is to get a slot."""
+        self.disturbances = Disturbances(plan.tolerance, len(engine.slots), plan.budget_seconds)
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
         self._row_error = row_error
         self._sealed = Sealed(plan, self.board, ledger, observe, row_error)
@@ -134,7 +132,6 @@ class Scheduler:
         """Reasons of each researcher's fruitless proposals since the last one that was worth a run."""
         self._ended = 0
         """Runs that ended in this session."""
-        self._disturbed_in_a_row = 0
         self._refused_at: dict[str, int] = {}
         """How many had ended when a researcher last proposed in vain."""
         self._rests_until: dict[str, float] = {}
@@ -157,7 +154,8 @@ class Scheduler:
         try:
             while True:
                 self._dispatch()
-                if not self.running and not self.proposing and self._rest_seconds() is None:
+                is_idle = not self.running and not self.proposing
+                if is_idle and self._rest_seconds() is None and self._slot_rest() is None:
                     return self._why_over()
                 done = self._tasks.wait(self._wait_seconds())
                 if done is not None:
@@ -193,7 +191,8 @@ class Scheduler:
         """Give every free slot a run and every idle researcher a brief, as far as there is need."""
         self._check_limits()
         for slot in self._engine.slots:
-            if not self.stopping and slot.name not in self.running and (work := self._next_run(slot)):
+            is_free = slot.name not in self.running and not self.disturbances.is_resting(slot.name, self._clock.now())
+            if not self.stopping and is_free and (work := self._next_run(slot)):
                 self._start_run(*work, slot)
         while not self.stopping and self._wants_proposal() and (researcher := self._idle_researcher()):
             self._start_proposal(researcher)
@@ -315,7 +314,7 @@ class Scheduler:
         self._ended += 1
         incumbent = self.board.incumbent
         result = weigh(self.board.experiments, request, slot.name, result, self._plan.tolerance)
-        self._tell_disturbance(request, result)
+        self._take_disturbance(request, slot, result)
         experiment = self.board.get(request.experiment)
         experiment = self.board.put(self._ledger.finish_run(experiment, request, result))
         self._observe(Notice("ran", experiment, result.outcome))
@@ -326,23 +325,18 @@ class Scheduler:
         if incumbent is not None and self.board.incumbent != incumbent:
             self._fruitless.clear()  # on another parent, everything may be worth another try
 
-    def _tell_disturbance(self, request: RunRequest, result: RunResult) -> None:
-        """Say it loudly; and when nothing else happens any more, stop: proposals are too good for a noisy night."""
+    def _take_disturbance(self, request: RunRequest, slot: Slot, result: RunResult) -> None:
+        """Say loudly that a run does not count, or counts although it was slow; let its slot rest."""
         experiment = self.board.get(request.experiment)
+        self.disturbances.take(slot.name, result, self._clock.now())
         if is_judged_anyway(result):
             self._observe(Notice("slow", experiment, first_line(result.detail)))
-        if result.outcome is not Outcome.DISTURBED:
-            self._disturbed_in_a_row = 0
-            return
-        self._disturbed_in_a_row += 1
-        retries = self._plan.tolerance.retries
-        again = f"It is made again, {retries} times at most." if retries else ""
-        self._observe(Notice("disturbed", experiment, f"{first_line(result.detail)} {again}".strip()))
-        most = SET_ASIDE * self._plan.tolerance.most_disturbed
-        if self._disturbed_in_a_row >= most and not self.stopping:
-            cause = first_line(result.detail).rstrip(".")
-            cure = "see what disturbs this machine, then start again"
-            self.stopping = f"{most} runs in a row were disturbed (the last: {cause}): {cure}"
+        if result.outcome is Outcome.DISTURBED:
+            retries = self._plan.tolerance.retries
+            again = f"It is made again, {retries} times at most." if retries else ""
+            self._observe(Notice("disturbed", experiment, f"{first_line(result.detail)} {again}".strip()))
+        if self.disturbances.end and not self.stopping:
+            self.stopping = self.disturbances.end
             self._observe(Notice("stopping", text=self.stopping))
 
     # --- proposals --------------------------------------------------------------------------------------------
@@ -373,6 +367,12 @@ class Scheduler:
             return None
         rests = [self._rests_until[name] for name in self._researchers if self._is_waiting(name)]
         return max(0.0, min(rests) - self._clock.now()) if rests else None
+
+    def _slot_rest(self) -> float | None:
+        """How long until a slot that rests may be tried again, as long as there may be work for it."""
+        board = self.board
+        has_work = board.asked or board.resumed or board.fresh or self.devotion or self._spent(board.tried) is None
+        return self.disturbances.seconds_of_rest(self._clock.now()) if has_work and not self.stopping else None
 
     def _is_sent_home(self, name: str) -> bool:
         """Whether a researcher failed so often, or so alike, that only a person can help."""
@@ -467,8 +467,8 @@ class Scheduler:
         return max(0.0, self.began_at + self.limits.hours * 3600 - self._clock.now())
 
     def _wait_seconds(self) -> float | None:
-        waits = [seconds for seconds in (self._seconds_left(), self._rest_seconds()) if seconds is not None]
-        return min(waits, default=None)
+        waits = (self._seconds_left(), self._rest_seconds(), self._slot_rest())
+        return min((seconds for seconds in waits if seconds is not None), default=None)
 
     def _why_over(self) -> str:
         if self.stopping:

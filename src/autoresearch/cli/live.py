@@ -30,6 +30,7 @@ from autoresearch.domain.run import Purpose
 from autoresearch.domain.verdict import like_with_like
 from autoresearch.host.files import read_tail
 from autoresearch.researchers.brief import one_line
+from autoresearch.runner.protocol import Slot
 
 _STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
 _LOUD = {"alarm": "bold white on red", "disturbed": "bold yellow", "slow": "bold yellow"}
@@ -260,7 +261,7 @@ def live_panel(session: Session, width: int, height: int, note: str = "") -> Pan
     shown = max(1, height - _FRAME_ROWS)
     for slot in slots[:shown]:
         task = running.get(slot.name)
-        bar, text = _slot_row(session, task, max(6, min(24, width // 5))) if task else ("", Text("idle", style="dim"))
+        bar, text = _slot_row(session, task, max(6, min(24, width // 5))) if task else ("", _idle(session, slot))
         table.add_row(Text(one_line(slot.name, 20)), bar, text)
     grid = Table.grid(expand=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
@@ -324,6 +325,12 @@ def _mean_seconds(history: list[Experiment]) -> float | None:
 
 def _clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
+
+
+def _idle(session: Session, slot: Slot) -> Text:
+    if session.scheduler.disturbances.is_resting(slot.name, time.time()):
+        return Text("rests: somebody else is at work there", style="yellow")
+    return Text("idle", style="dim")
 
 
 def _slot_row(session: Session, task: RunTask, width: int) -> tuple[ProgressBar, Text]:
