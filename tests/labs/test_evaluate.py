@@ -219,6 +219,15 @@ def test_uniform_model_has_the_known_bpb(converse, harness, prepare, data_dir, t
     assert json.loads((tmp_path / "evaluation.json").read_text())["bpb"] == bpb
 
 
+def test_a_fraction_of_the_rows_is_strided(converse, harness):
+    """A quarter of the evaluation has a quarter of its rows, spread over all of them."""
+    session = converse(fraction=0.25)
+    data = harness.load()
+    data.evaluate_bpb(Uniform(data.vocab_size), 4, harness.Runtime())
+    whole = session._data.eval_rows()[1]
+    assert session.score.numbers.tolist() == whole[::4].tolist()
+
+
 def test_not_a_number_is_not_a_score(converse, harness, evaluate, tmp_path, capsys):
     """A model that returns infinity gets no metrics.json and exit code 1, and the JSON stays valid."""
     session = converse(run_dir=tmp_path)

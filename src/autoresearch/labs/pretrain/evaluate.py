@@ -48,6 +48,10 @@ OVERRUN_SECONDS, OVERRUN_SHARE, OVERRUN_STEPS = 2.0, 0.03, 2.0
 """From the start of the clock to the evaluation a run may take so much longer than its budget, whichever is most:
 seconds, a share of the budget, typical steps (a GPU is that many ahead of its program)."""
 
+EVALUATION_SHARE = 0.1
+"""An evaluation that takes a larger share of the training time earns a remark. It is not made smaller by itself: runs of
+one campaign must be scored on the same rows, however fast each of them happens to be."""
+
 ROWS_MAX = 1 << 16
 """Rows of one batch, at most."""
 
@@ -96,6 +100,8 @@ class Settings:
     """`val`; the harness alone asks for `test`, when it confirms a result on the sealed split."""
     rotation: int = 0
     """Which of the disjoint sets of validation rows is scored; the harness moves on when one has been used for long."""
+    fraction: float = 1.0
+    """Share of the evaluation rows that is scored, strided: the same for all runs that are to be compared."""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -115,14 +121,15 @@ class Settings:
             run_dir=Path(run_dir).absolute() if run_dir else None,
             split=_choice("AUTORESEARCH_EVAL_SPLIT", "val", "test"),
             rotation=_count("AUTORESEARCH_EVAL_ROTATION", 0, 0),
+            fraction=min(1.0, _number("AUTORESEARCH_EVAL_FRACTION", 1e-6)),
         )
 
 
 def _number(name: str, low: float) -> float:
-    """Read a number from the environment."""
-    text = os.environ[name]
+    """Read a number from the environment; 1 when it is not set."""
+    text = os.environ.get(name, "")
     try:
-        value = float(text)
+        value = float(text) if text else 1.0
     except ValueError:
         value = math.nan
     if not value >= low:
@@ -355,6 +362,9 @@ class Session:
         began = self.now()
         data = self._opened()
         rows, numbers = data.eval_rows(self.settings.split, self.settings.rotation)
+        count = max(1, round(self.settings.fraction * len(rows)))
+        some = np.arange(count) * len(rows) // count
+        rows, numbers = rows[some], numbers[some]
         secret = np.random.default_rng()  # from the system's entropy: nobody else knows it
         exam = Examination(np.asarray(rows), rows_per_batch, data.vocab_size, secret)
         threading.Thread(target=self._ask, args=(exam,), daemon=True).start()
@@ -554,6 +564,13 @@ def conclude(session: Session) -> int:
     if not math.isfinite(session.score.bpb):
         print(f"FAIL: val_bpb is nan after {session.steps} steps", flush=True)
         return 1
+    share = session.score.seconds / max(session.seconds, 1e-9)
+    if share > EVALUATION_SHARE:
+        prepare.say(
+            f"evaluation took {session.score.seconds:.1f} s, {share:.0%} of the training time; a campaign gets more runs "
+            "from a smaller one, decided once for all of its runs: prepare with fewer --eval-tokens, or set "
+            f"AUTORESEARCH_EVAL_FRACTION={session.settings.fraction * EVALUATION_SHARE / share:.2g} in lab.environment"
+        )
     print("---")
     for name, value in summary.items():
         print(f"{name + ':':<18}{json.dumps(value)}", flush=True)

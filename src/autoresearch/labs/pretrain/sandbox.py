@@ -54,7 +54,7 @@ def confine(argv: Sequence[str], folder: Path, hidden: Iterable[Path], environme
     for cache in caches:
         cache.mkdir(parents=True, exist_ok=True)
     command = [bwrap, "--die-with-parent", "--unshare-all", "--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev"]
-    command += ["--proc", "/proc", "--tmpfs", "/tmp"]
+    command += ["--proc", "/proc", "--tmpfs", "/dev/shm", "--tmpfs", "/tmp"]
     for path in _existing([Path.home(), *_repository_of(folder)]):
         command += ["--tmpfs", str(path)]
     for path in _existing([*python, folder]):
