@@ -49,8 +49,8 @@ OVERRUN_SECONDS, OVERRUN_SHARE, OVERRUN_STEPS = 2.0, 0.03, 2.0
 seconds, a share of the budget, typical steps (a GPU is that many ahead of its program)."""
 
 EVALUATION_SHARE = 0.1
-"""An evaluation that takes a larger share of the training time earns a remark. It is not made smaller by itself: runs of
-one campaign must be scored on the same rows, however fast each of them happens to be."""
+"""An evaluation that takes a larger share of the training time earns a remark. It is not made smaller by itself: runs
+of one campaign must be scored on the same rows, however fast each of them happens to be."""
 
 ROWS_MAX = 1 << 16
 """Rows of one batch, at most."""
@@ -567,8 +567,8 @@ def conclude(session: Session) -> int:
     share = session.score.seconds / max(session.seconds, 1e-9)
     if share > EVALUATION_SHARE:
         prepare.say(
-            f"evaluation took {session.score.seconds:.1f} s, {share:.0%} of the training time; a campaign gets more runs "
-            "from a smaller one, decided once for all of its runs: prepare with fewer --eval-tokens, or set "
+            f"evaluation took {session.score.seconds:.1f} s, {share:.0%} of the training time; a smaller one leaves time "
+            "for more runs, if it is the same for all that are compared: prepare with fewer --eval-tokens, or set "
             f"AUTORESEARCH_EVAL_FRACTION={session.settings.fraction * EVALUATION_SHARE / share:.2g} in lab.environment"
         )
     print("---")
