@@ -567,8 +567,8 @@ def conclude(session: Session) -> int:
     share = session.score.seconds / max(session.seconds, 1e-9)
     if share > EVALUATION_SHARE:
         prepare.say(
-            f"evaluation took {session.score.seconds:.1f} s, {share:.0%} of the training time; a smaller one, equal for "
-            "all runs that are compared, leaves time for more of them: prepare with fewer --eval-tokens, or set "
+            f"evaluation took {session.score.seconds:.1f} s, {share:.0%} of the training time; a smaller one, equal "
+            "for all runs that are compared, leaves time for more of them: prepare with fewer --eval-tokens, or set "
             f"AUTORESEARCH_EVAL_FRACTION={session.settings.fraction * EVALUATION_SHARE / share:.2g} in lab.environment"
         )
     print("---")
