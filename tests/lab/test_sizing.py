@@ -140,14 +140,14 @@ def probe_of(tmp_path: Path, train: str = TRAIN, prepare: str = PREPARE) -> Trai
     (lab / "prepare.py").write_text(prepare)
     return TrainProbe(
         lab, tmp_path / "scratch", command=[sys.executable, "train.py"], environment={}, row_tokens=2048,
-        vocab_size=8192, eval_tokens=64 * 2048, used_bytes=lambda: None,
+        vocab_size=8192, used_bytes=lambda: None,
     )  # fmt: skip
 
 
 def test_a_real_process_is_tried(tmp_path: Path) -> None:
     """Rows reach the script, memory and times come back, a full card is known by its words, the lab stays as it is."""
     probe = probe_of(tmp_path)
-    assert probe(8) == Probed(1800 * 2**20, startup_seconds=30, eval_seconds=1.0)
+    assert probe(8) == Probed(1800 * 2**20, startup_seconds=30, eval_seconds=0.5)
     assert probe(32).is_out_of_memory
     assert (tmp_path / "lab" / "train.py").read_text() == TRAIN
     size: Size = dataclasses.replace(START, batch_tokens=48 * 2048, micro_rows=48)

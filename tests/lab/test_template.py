@@ -110,7 +110,7 @@ def test_what_a_trial_shows_is_in_the_lab(tmp_path: Path) -> None:
     lines = init_lab(tmp_path / "lab", "pretrain", GPU, probe=probe_of)
     config = load_config(tmp_path / "lab")
     assert constants_of(tmp_path / "lab", "DEVICE_BATCH_SIZE") == [16]  # 32 would be 74 of 80 GiB, above 92 %
-    assert (config.budget.timeout_seconds, config.budget.evaluate_timeout_seconds) == (1110, 300)
+    assert (config.budget.timeout_seconds, config.budget.evaluate_timeout_seconds) == (1130, 300)
     assert any("measured with the real step: 10.0 GiB and 2.00 GiB for each row" in line for line in lines)
     assert dirty_paths(tmp_path / "lab") == []
 

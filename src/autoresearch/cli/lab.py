@@ -26,9 +26,6 @@ from autoresearch.lab.sizing import Probe
 from autoresearch.lab.template import Trial, init_lab
 from autoresearch.runner.environment import inherited_environment, resolve_program
 
-_EVAL_TOKENS = {True: 10_485_760, False: 131_072}
-"""What prepare.py prepares for evaluations, on large machines and others."""
-
 _TELLING = ("set ", "This machine", "the first", "it minimises")
 """How lines of `init` begin that say what a lab would be."""
 
@@ -122,7 +119,6 @@ def _probe(trial: Trial, *, scratch: Path, hardware: Hardware, report: Callable[
         environment=environment,
         row_tokens=trial.work.row_tokens,
         vocab_size=trial.work.vocab_size,
-        eval_tokens=_EVAL_TOKENS[trial.is_large],
         used_bytes=partial(used_gpu_bytes, gpu.uuid),
         report=report,
     )

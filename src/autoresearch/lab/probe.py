@@ -23,6 +23,9 @@ TIMEOUT_SECONDS = 900.0
 
 STEPS = 2
 
+_EVAL_ROWS = 32
+"""Few: what an evaluation costs beside its rows is what a trial tells."""
+
 _PREPARE_SECONDS = 600.0
 _MIB = 2**20
 _OUT_OF_MEMORY = ("out of memory", "outofmemoryerror")
@@ -41,7 +44,6 @@ class TrainProbe:
         environment: Of the runs, without AUTORESEARCH_*.
         row_tokens: Length of a row.
         vocab_size: Of the tokenizer.
-        eval_tokens: How many tokens the lab's evaluations will read, to say how long they will take.
         used_bytes: Reads the used memory of the device from the driver; None where it does not say.
         report: Told what is being tried.
     """
@@ -55,7 +57,6 @@ class TrainProbe:
         environment: Mapping[str, str],
         row_tokens: int,
         vocab_size: int,
-        eval_tokens: int,
         used_bytes: Callable[[], float | None],
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -65,7 +66,6 @@ class TrainProbe:
         self._environment = dict(environment)
         self._row_tokens = row_tokens
         self._vocab_size = vocab_size
-        self._eval_tokens = eval_tokens
         self._used_bytes = used_bytes
         self._report = report
         self._trials = 0
@@ -118,13 +118,7 @@ class TrainProbe:
         used = max(highest, number("driver_memory_mb") * _MIB) or number("peak_vram_mb") * _MIB
         if not used:
             return Probed(None, failure="neither the driver nor metrics.json says how much memory it used")
-        scale = self._eval_tokens / self._stand_in_eval_tokens
-        return Probed(used, startup_seconds=number("startup_seconds"), eval_seconds=scale * number("eval_seconds"))
-
-    @property
-    def _stand_in_eval_tokens(self) -> int:
-        """Few, since only their share of the time counts."""
-        return 32 * self._row_tokens
+        return Probed(used, startup_seconds=number("startup_seconds"), eval_seconds=number("eval_seconds"))
 
     def _copied(self) -> Path:
         """The lab's code in the scratch folder, where its constants may change."""
@@ -144,7 +138,7 @@ class TrainProbe:
         self._report("preparing stand-in data")
         argv = [self._command[0], "prepare.py", "--dataset", "stdlib", "--data-dir", str(data)]
         argv += ["--vocab-size", str(self._vocab_size), "--sequence-length", str(self._row_tokens)]
-        argv += ["--eval-tokens", str(self._stand_in_eval_tokens)]
+        argv += ["--eval-tokens", str(_EVAL_ROWS * self._row_tokens)]
         command = Command("prepare", argv, code, _PREPARE_SECONDS)
         answer = run_supervised(self._scratch / "prepare", [command], env=self._environment)
         if answer.succeeded:

@@ -137,7 +137,7 @@ class Probed:
     startup_seconds: float = 0.0
     """Imports, data and compiling, until the clock of the budget started."""
     eval_seconds: float = 0.0
-    """What the evaluation of a full-sized lab would take."""
+    """Of an evaluation of hardly any text: what it costs beside its tokens."""
 
 
 Probe = Callable[[int], Probed]
@@ -154,9 +154,10 @@ class Fitted:
     startup_seconds: float = 0.0
     """Of the first trial, when nothing was compiled yet; 0 when nothing was tried."""
     eval_seconds: float = 0.0
+    """What a whole evaluation should take."""
 
 
-def fit_rows(size: Size, work: Work, total_bytes: float, probe: Probe) -> Fitted:
+def fit_rows(size: Size, work: Work, total_bytes: float, probe: Probe, eval_tokens: int = 0) -> Fitted:
     """Find the largest part of a step that fits, from two trials of the real one.
 
     Memory grows in a straight line with the rows that are in flight, so two trials predict all others. A trial that
@@ -167,6 +168,7 @@ def fit_rows(size: Size, work: Work, total_bytes: float, probe: Probe) -> Fitted
         work: What a run is to do.
         total_bytes: Memory of the device.
         probe: Tries a step.
+        eval_tokens: How many tokens an evaluation of the lab reads.
     """
     step_rows = work.rows_of(size.batch_tokens)
     lines: list[str] = []
@@ -197,7 +199,9 @@ def fit_rows(size: Size, work: Work, total_bytes: float, probe: Probe) -> Fitted
         used = trials[rows].used_bytes if rows in trials else None
         if used:
             chosen = replace(chosen, memory_bytes=used)
-        return Fitted(chosen, tuple(lines), first.startup_seconds, slowest)
+        # Evaluating is a third of training's products; half leaves room for kernels that suit it less.
+        evaluation = slowest + eval_tokens / (2 * size.tokens_per_second)
+        return Fitted(chosen, tuple(lines), first.startup_seconds, evaluation)
 
     high = largest_working(size.micro_rows)
     if high <= 1:

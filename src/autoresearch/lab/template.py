@@ -33,6 +33,8 @@ STARTS = {"tuned": "train.py", "baseline": "baseline.py"}
 _GIT_IGNORE = "__pycache__/\n*.pyc\n.autoresearch/\ndata/\nrun.log\nresults.tsv\n"
 _SHORT_ROW, _LONG_ROW = 256, 2048
 _SMALL_VOCABULARY, _LARGE_VOCABULARY = 2048, 8192
+_EVAL_TOKENS = {True: 10_485_760, False: 131_072}
+"""What prepare.py prepares for an evaluation, for GPUs and for others."""
 _HUB = ("climbmix", "tinystories")
 """Datasets by name; any other but `stdlib` is a path."""
 _MOST_CPU_SLOTS = 16
@@ -63,8 +65,6 @@ class Trial:
     run: list[str]
     """The command of one run, as the lab file will say it."""
     work: Work
-    is_large: bool
-    """Whether evaluations read as much as prepare.py prepares for a GPU."""
 
 
 def init_lab(
@@ -238,8 +238,8 @@ def _pretrain(
     if make_probe is not None and has_gpu:
         run = next(setting.value for setting in tables["lab"] if setting.key == "run")
         assert isinstance(run, list)
-        probe = make_probe(Trial(directory, run, work, is_large))
-        fitted = fit_rows(fitted.size, work, machine.memory_bytes, probe)
+        probe = make_probe(Trial(directory, run, work))
+        fitted = fit_rows(fitted.size, work, machine.memory_bytes, probe, _EVAL_TOKENS[is_large])
     size = fitted.size
     written = _write_constants(directory / "train.py", size.constants())
     _add_limits(tables, fitted, seconds)
