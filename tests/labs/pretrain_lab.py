@@ -23,6 +23,8 @@ TINY = {
 
 def load_script(name, **known):
     """Load a script of the lab under a name of its own; `known` are modules it imports by bare name."""
+    if name == "prepare":
+        known.setdefault("hub", load_script("hub"))
     spec = importlib.util.spec_from_file_location(f"pretrain_{name}", LAB / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -301,6 +302,21 @@ def test_a_damaged_shard_is_fetched_once_more(serve, tmp_path):
     result = prepare_from(server, tmp_path, "climbmix")
     assert result.returncode == 0, result.stderr
     assert sorted(name for name, _, _ in server.log) == sorted([names[0], *names])
+
+
+def test_a_shard_that_the_disk_damaged_is_named_and_fetched_anew(serve, tmp_path):
+    """Same size, other bytes: the hash noted when it arrived tells, and the same command again cures it."""
+    names = ["shard_00000.parquet", "shard_06542.parquet", "shard_06541.parquet"]
+    server = serve({name: parquet(i) for i, name in enumerate(names)})
+    assert prepare_from(server, tmp_path, "climbmix").returncode == 0
+    shard = next((tmp_path / "cache").rglob(names[0]))
+    content = shard.read_bytes()
+    shard.write_bytes(content[:9000] + content[9000:10000].replace(b"e", b"o") + content[10000:])
+    shutil.rmtree(tmp_path / "climbmix")
+    result = prepare_from(server, tmp_path, "climbmix")
+    assert result.returncode == 2
+    assert f"{names[0]} is no longer what was fetched" in result.stderr
+    assert prepare_from(server, tmp_path, "climbmix").returncode == 0
 
 
 def test_an_unreachable_hub_is_one_sentence(serve, tmp_path):

@@ -3,12 +3,17 @@
 import itertools
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.labs.pretrain_lab import parquet, plan, words
+from tests.labs.pretrain_lab import LAB, parquet, plan, words
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("rustbpe")
@@ -158,12 +163,12 @@ def test_other_arguments_need_force(prepare, corpus, data_dir, tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["data"]
 
 
-def test_interruption_leaves_nothing(prepare, corpus, tmp_path, monkeypatch):
-    """When packing dies half-way, neither the target nor a temporary folder remains."""
+def test_interruption_leaves_no_half_folder(prepare, corpus, tmp_path, monkeypatch):
+    """When packing dies half-way, the target is not there; what was tokenised waits for the next attempt."""
     monkeypatch.setattr(prepare, "write_split", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare(plan(prepare, corpus), tmp_path / "data")
-    assert list(tmp_path.iterdir()) == []
+    assert [f.name for f in tmp_path.iterdir()] == [".data.tokens"]
 
 
 def test_abandoned_work_is_tidied_up(prepare, corpus, tmp_path):
@@ -283,6 +288,105 @@ def test_standard_library_is_the_default(prepare):
     assert sum(f.stat().st_size for f in source.files["train"]) > 5_000_000
     assert source.files == prepare.stdlib_source().files
     assert not any("site-packages" in f.parts for f in source.files["train"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tokenising
+
+
+@pytest.fixture
+def many(prepare, tmp_path, monkeypatch):
+    """A folder of three files that are tokenised each on its own."""
+    monkeypatch.setattr(prepare, "PORTION_BYTES", 1)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.txt").write_text(words(number, 60_000), encoding="utf-8")
+    return folder
+
+
+def contents(folder):
+    """Everything in a prepared folder but the manifest, by name."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "manifest.json"]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def test_portions_and_processes_change_nothing(prepare, many, tmp_path, monkeypatch):
+    """Tokenised whole, in portions, or in processes: the prepared folder is the same, byte for byte."""
+    folders = []
+    for cores, portion_bytes in ((1, 1 << 30), (1, 1), (3, 1)):
+        monkeypatch.setattr(prepare, "num_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(prepare, "PORTION_BYTES", portion_bytes)
+        folders.append(tmp_path / f"{cores}-{portion_bytes}")
+        prepare.prepare(plan(prepare, many), folders[-1])
+    assert contents(folders[0]) == contents(folders[1]) == contents(folders[2])
+
+
+def test_what_was_tokenised_is_not_tokenised_again(prepare, many, tmp_path, monkeypatch):
+    """After a failure in the last file the next attempt does that one, and one that has changed meanwhile."""
+    monkeypatch.setattr(prepare, "num_cores", lambda: 1)
+    monkeypatch.setattr(prepare, "choose_held_out", lambda *_: prepare.HeldOut(0.1, 0.9))
+    done, fails = [], True
+    real = prepare.tokenise
+
+    def tokenise(portion, *rest):
+        done.append(portion.files[0].name)
+        if fails and done[-1] == "2.txt":
+            raise KeyboardInterrupt
+        real(portion, *rest)
+
+    monkeypatch.setattr(prepare, "tokenise", tokenise)
+    tokenizer = tmp_path / "tokenizer.json"
+    prepare.Tokenizer.train([words(0, 60_000).encode()], 300).write(tokenizer)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare(plan(prepare, many, tokenizer=tokenizer), tmp_path / "data")
+    fails = False
+    (many / "1.txt").write_text(words(9, 60_000), encoding="utf-8")
+    prepare.prepare(plan(prepare, many, tokenizer=tokenizer), tmp_path / "data")
+    assert done == ["0.txt", "1.txt", "2.txt", "1.txt", "2.txt"]
+    assert not (tmp_path / ".data.tokens").exists()
+
+
+def test_a_kill_costs_one_portion(prepare, many, tmp_path):
+    """After kill -9 in mid-work the same command goes on with what was not done, and the result is that of no kill."""
+    code = "import prepare, sys; prepare.PORTION_BYTES = 1; sys.exit(prepare.main(sys.argv[1:]))"
+    sizes = ["--vocab-size", "300", "--sequence-length", "32", "--eval-tokens", "1024"]
+    command = [sys.executable, "-c", code, "--dataset", str(many), *sizes, "--data-dir"]
+    process = subprocess.Popen([*command, str(tmp_path / "data")], cwd=LAB, start_new_session=True)
+    kept = tmp_path / ".data.tokens"
+    deadline = time.monotonic() + 60
+    while not list(kept.glob("[!.]*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    there = {file.name for file in kept.glob("[!.]*.npz")}
+    assert there
+    ended = subprocess.run([*command, str(tmp_path / "data")], cwd=LAB, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert len(there) == 3 or f"{len(there)} of 3 portions are there from an earlier attempt" in ended.stderr
+    prepare.prepare(plan(prepare, many), tmp_path / "whole")
+    assert contents(tmp_path / "data") == contents(tmp_path / "whole")
+
+
+def test_a_damaged_file_is_named_by_whichever_process_reads_it(prepare, many, tmp_path, monkeypatch):
+    """The sentence about a damaged shard is the same when another process found it."""
+    damaged = bytearray(parquet(0))
+    damaged[-3000:-2000] = bytes(1000)
+    (many / "3.parquet").write_bytes(damaged)
+    monkeypatch.setattr(prepare, "num_cores", lambda: 2)
+    monkeypatch.setattr(prepare, "text_bytes", lambda _: 1)
+    monkeypatch.setattr(prepare, "choose_held_out", lambda *_: prepare.HeldOut(0.1, 0.9))
+    monkeypatch.setattr(prepare.Tokenizer, "train", lambda *_: prepare.Tokenizer([bytes([n]) for n in range(256)]))
+    with pytest.raises(prepare.DataError, match=r"3\.parquet is truncated or corrupt; delete that file"):
+        prepare.prepare(plan(prepare, many), tmp_path / "data")
+
+
+def test_a_small_disk_is_said_before_the_work(prepare, corpus, tmp_path, monkeypatch):
+    """What is needed is reckoned from the text, and told with three ways out."""
+    usage = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
+    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(prepare.DataError, match=r"needs about .* free some, take fewer --shards or --max-bytes"):
+        prepare.prepare(plan(prepare, corpus), tmp_path / "data")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

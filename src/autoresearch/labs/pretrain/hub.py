@@ -288,8 +288,7 @@ class Download:
         Raises:
             HubError: It could not be had.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(self._part) as file:
+        with alone(self._part) as file:
             if is_whole(self._path):  # another process was faster
                 self._part.unlink(missing_ok=True)
                 self._progress.found(self._remote.size)
@@ -381,9 +380,10 @@ class _FromTheStart(Exception):
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[BinaryIO]:
+def alone(path: Path) -> Iterator[BinaryIO]:
     """Open a file to append to, once no other process has it; a lock that a killed process cannot leave behind."""
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
             if fcntl is None:
                 yield file

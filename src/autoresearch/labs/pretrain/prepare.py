@@ -23,14 +23,17 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hub
 import numpy as np
 
 FORMAT_VERSION = 1
@@ -63,6 +66,9 @@ goes on with the next, which no decision has touched."""
 
 ROTATION_BLOCKS = 8
 """Runs of neighbouring rows that a set of validation rows consists of, spread over the whole split."""
+
+PORTION_BYTES = 8 << 20
+"""Files are tokenised in portions of at least this size on disk: what a kill costs at most is one portion each."""
 
 TEXT_CHUNK_BYTES = 8192
 """Plain text files are cut at line ends into documents of about this size, so that one long file can be split too."""
@@ -226,8 +232,6 @@ def hub_source(name: str, repo: str, wanted: dict[str, list[str]]) -> Source:
     Raises:
         DataError: A file could not be had.
     """
-    import hub
-
     folder = hub_directory() / repo.replace("/", "--")
     names = [filename for filenames in wanted.values() for filename in filenames]
     try:
@@ -428,13 +432,13 @@ class Tokenizer:
         """Return the raw bytes each token is worth, shape (vocab_size,), int32; BOS is worth 0."""
         return np.array([len(token) for token in self.tokens] + [0], dtype=np.int32)
 
-    def encode(self, documents: list[bytes]) -> list[list[int]]:
+    def encode(self, documents: list[bytes], threads: int | None = None) -> list[list[int]]:
         """Encode documents in parallel, without BOS. Bytes that are not UTF-8 become single-byte tokens."""
         texts = [document.decode("utf-8", "surrogateescape") for document in documents]
         odd = {i: text for i, text in enumerate(texts) if re.search("[\udc80-\udcff]", text)}
         for i in odd:
             texts[i] = ""
-        encoded = self._encoding.encode_ordinary_batch(texts, num_threads=num_cores())
+        encoded = self._encoding.encode_ordinary_batch(texts, num_threads=threads or num_cores())
         for i, text in odd.items():
             for part in re.split("([\udc80-\udcff])", text):
                 escaped = len(part) == 1 and "\udc80" <= part <= "\udcff"
@@ -450,6 +454,210 @@ class Tokenizer:
 def num_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tokenising
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Files that are tokenised together, and kept together until all are: then a kill costs this much and no more."""
+
+    files: tuple[Path, ...]
+    whole_files: bool
+    limits: dict[str, int]
+    """The splits that these files feed, and how many bytes of text each takes at most (0: all)."""
+    held_out: HeldOut
+    """Which documents go where, if the files feed more than one split."""
+
+    def name(self, tokenizer: Path) -> str:
+        """Return the name of the result: of everything it follows from, so that it is never taken for another."""
+        rows = [f"{FORMAT_VERSION} {sha256_of(tokenizer)} {self.whole_files} {self.limits} {self.held_out}"]
+        rows += [f"{file.suffix} {content_of(file)}" for file in self.files]
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:24] + ".npz"
+
+    def split_of(self, document: bytes) -> str:
+        """Return the split of a document of these files."""
+        return next(iter(self.limits)) if len(self.limits) == 1 else self.held_out.split_of(document)
+
+
+def content_of(file: Path) -> str:
+    """Return the SHA-256 that a file should have: noted when it was fetched, of other files the one that it has."""
+    return hub.known_sha256(file) or sha256_of(file)
+
+
+def portions_of(source: Source, limits: dict[str, int], held_out: HeldOut) -> list[Portion]:
+    """Part the files of a dataset into portions, in order; training files also feed the splits without their own."""
+    lacking = [split for split in SPLITS if not source.files.get(split)]
+    portions = []
+    for split in SPLITS:
+        fed = [split, *lacking] if split == "train" else [split]
+        files: list[Path] = []
+        size = 0
+        for file in source.files.get(split, []):
+            files.append(file)
+            size += file.stat().st_size
+            if size >= PORTION_BYTES:
+                portions.append(Portion(tuple(files), source.whole_files, {s: limits[s] for s in fed}, held_out))
+                files, size = [], 0
+        if files:
+            portions.append(Portion(tuple(files), source.whole_files, {s: limits[s] for s in fed}, held_out))
+    return portions
+
+
+def tokenise(portion: Portion, tokenizer: Tokenizer, path: Path, threads: int | None = None) -> None:
+    """Write the tokens of a portion: for each split one array of ids, and each document's length in tokens and bytes.
+
+    Raises:
+        DataError: A file is damaged or not what its suffix says.
+    """
+    for file in portion.files:
+        expected = hub.known_sha256(file)
+        if expected and sha256_of(file) != expected:
+            hub.forget(file)
+            raise DataError(
+                f"{file} is no longer what was fetched: the disk damaged it, or somebody changed it; it has been "
+                "removed, so run the same command again to fetch it anew"
+            )
+    tokens: dict[str, list[np.ndarray]] = {split: [] for split in portion.limits}
+    sizes: dict[str, list[int]] = {split: [] for split in portion.limits}
+    taken = dict.fromkeys(portion.limits, 0)
+    batch: list[tuple[str, bytes]] = []
+
+    def encode() -> None:
+        for (split, document), ids in zip(batch, tokenizer.encode([text for _, text in batch], threads), strict=True):
+            tokens[split].append(np.array(ids, dtype="<u2"))
+            sizes[split].append(len(document))
+        batch.clear()
+
+    pending = 0
+    for document in (text for file in portion.files for text in read_documents(file, portion.whole_files) if text):
+        split = portion.split_of(document)
+        if split not in taken or _is_full(taken[split], portion.limits[split]):
+            continue
+        batch.append((split, document))
+        taken[split] += len(document)
+        pending += len(document)
+        if pending > 4 << 20:
+            encode()
+            pending = 0
+            if all(_is_full(taken[s], limit) for s, limit in portion.limits.items()):
+                break
+    encode()
+    arrays = {}
+    for split, parts in tokens.items():
+        arrays[f"{split}_tokens"] = np.concatenate([np.empty(0, "<u2"), *parts])
+        arrays[f"{split}_lengths"] = np.array([len(part) for part in parts], dtype=np.int64)
+        arrays[f"{split}_bytes"] = np.array(sizes[split], dtype=np.int64)
+    write_atomically(path, lambda file: np.savez(file, **arrays))
+
+
+def _is_full(taken: int, limit: int) -> bool:
+    return 0 < limit <= taken
+
+
+def tokenise_all(portions: list[Portion], tokenizer_path: Path, directory: Path) -> list[Path]:
+    """Tokenise all portions that have not been, in as many processes as there are cores. Returns the files, in order.
+
+    A process each, not threads: most of the work is tiktoken's, but what is left would keep one interpreter busy.
+
+    Raises:
+        DataError: A file is damaged; what has been tokenised is kept.
+    """
+    paths = [directory / portion.name(tokenizer_path) for portion in portions]
+    missing = [(portion, path) for portion, path in zip(portions, paths, strict=True) if not path.exists()]
+    if len(missing) < len(portions):
+        say(f"tokenise: {len(portions) - len(missing)} of {len(portions)} portions are there from an earlier attempt")
+    if len(missing) <= 1 or num_cores() == 1:
+        tokenizer = Tokenizer.read(tokenizer_path)
+        for number, (portion, path) in enumerate(missing, 1):
+            tokenise(portion, tokenizer, path)
+            if len(missing) > 1:
+                say(f"tokenise: {number} of {len(missing)} portions")
+        return paths
+    total = sum(file.stat().st_size for portion, _ in missing for file in portion.files)
+    started = time.monotonic()
+    done = 0
+    with ThreadPoolExecutor(num_cores()) as pool:  # each thread only waits for a process
+        running = {pool.submit(_tokenise_elsewhere, *work, tokenizer_path): work[0] for work in missing}
+        try:
+            for number, future in enumerate(as_completed(running), 1):
+                future.result()
+                done += sum(file.stat().st_size for file in running[future].files)
+                left = (time.monotonic() - started) * (total / max(done, 1) - 1)
+                say(f"tokenise: {number} of {len(missing)} portions, {done / 1e6:.0f} of {total / 1e6:.0f} MB on disk, "
+                    f"about {left:.0f} s left")  # fmt: skip
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return paths
+
+
+def _tokenise_elsewhere(portion: Portion, path: Path, tokenizer_path: Path) -> None:
+    """Tokenise in a process of its own: this file again, with the portion on its stdin (thousands of names may be)."""
+    task = {**vars(portion), "files": [str(file) for file in portion.files], "out": str(path)}
+    command = [sys.executable, str(Path(__file__).resolve()), "--tokenise", str(tokenizer_path)]
+    ended = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
+    if ended.returncode == 2:
+        raise DataError(ended.stdout.strip())
+    if ended.returncode:
+        words = (ended.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DataError(f"tokenising {portion.files[0]} ended with code {ended.returncode} ({words}); run it again")
+
+
+def tokenise_task(tokenizer_path: str) -> int:
+    """Do what `_tokenise_elsewhere` asked for. Returns the exit code; the reason for 2 goes to stdout."""
+    task = json.load(sys.stdin)
+    files = tuple(map(Path, task["files"]))
+    portion = Portion(files, task["whole_files"], task["limits"], HeldOut(*task["held_out"]))
+    try:
+        tokenise(portion, Tokenizer.read(Path(tokenizer_path)), Path(task["out"]), threads=1)
+    except DataError as error:
+        print(error)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def read_tokens(paths: list[Path], split: str) -> Iterator[tuple[list[int], int]]:
+    """Yield the documents of a split: token ids and size in bytes."""
+    for path in paths:
+        with np.load(path) as stored:
+            if f"{split}_tokens" not in stored:
+                continue
+            tokens, lengths, sizes = (stored[f"{split}_{what}"] for what in ("tokens", "lengths", "bytes"))
+        end = 0
+        for length, size in zip(lengths.tolist(), sizes.tolist(), strict=True):
+            yield tokens[end : end + length].tolist(), size
+            end += length
+
+
+def check_space(portions: list[Portion], directory: Path) -> None:
+    """Refuse to begin what the disk cannot hold: two bytes a token, once as they come and once packed.
+
+    Raises:
+        DataError: Too little space is free.
+    """
+    text = sum(text_bytes(file) for portion in portions for file in portion.files)
+    needed = 2 * 2 * text // 3  # three bytes a token is the pessimistic end
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise DataError(
+            f"preparing {text / 1e9:.1f} GB of text needs about {needed / 1e9:.1f} GB at {directory}, where "
+            f"{free / 1e9:.1f} GB are free; free some, take fewer --shards or --max-bytes, or choose another --data-dir"
+        )
+
+
+def text_bytes(file: Path) -> int:
+    """Return the bytes of text in a file: of parquet its column's size, from the footer, otherwise the file's."""
+    if file.suffix != ".parquet":
+        return file.stat().st_size
+    footer = open_parquet(file).metadata
+    groups = (footer.row_group(n) for n in range(footer.num_row_groups))
+    columns = (group.column(n) for group in groups for n in range(group.num_columns))
+    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema == "text")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -558,7 +766,8 @@ def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any
     """Tokenise and pack a dataset into `data_dir`, once. Returns the manifest.
 
     Everything is written to a neighbouring temporary folder that is renamed at the end, so an interruption leaves
-    either the old folder, the new one, or none; never half of one.
+    either the old folder, the new one, or none; never half of one. Tokens are kept in another, portion by portion, and
+    the next attempt with the same arguments goes on from there.
 
     Raises:
         DataError: Bad arguments, unreadable data, or `data_dir` holds something else and `force` is not given.
@@ -572,19 +781,40 @@ def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any
         "fingerprint": source.fingerprint(),
         "version": FORMAT_VERSION,
     }
-    if data_dir.exists() and any(data_dir.iterdir()) and not force:
-        try:
-            manifest = PreparedData.open(data_dir).manifest
-        except DataError as error:
-            raise DataError(f"{error} [add --force to replace it]") from error
-        differences = [k for k, v in identity.items() if manifest["identity"].get(k) != v]
-        if differences:
-            raise DataError(
-                f"{data_dir} was prepared with another {', '.join(differences)}; "
-                "choose another --data-dir, or add --force to replace it"
-            )
-        say(f"{data_dir} is already prepared with these arguments: nothing to do")
-        return manifest
+    kept = data_dir.with_name(f".{data_dir.name}.tokens")
+    manifest = None if force else find_prepared(data_dir, identity)
+    if manifest is None:
+        with hub.alone(kept / "lock"):
+            manifest = None if force else find_prepared(data_dir, identity)  # by whoever had the lock before
+            manifest = manifest or build_beside(plan, source, identity, data_dir, kept)
+            shutil.rmtree(kept, ignore_errors=True)
+    return manifest
+
+
+def find_prepared(data_dir: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the manifest of a folder that was prepared with these very arguments; None where there is nothing.
+
+    Raises:
+        DataError: It holds something else.
+    """
+    if not (data_dir.exists() and any(data_dir.iterdir())):
+        return None
+    try:
+        manifest = PreparedData.open(data_dir).manifest
+    except DataError as error:
+        raise DataError(f"{error} [add --force to replace it]") from error
+    differences = [k for k, v in identity.items() if manifest["identity"].get(k) != v]
+    if differences:
+        raise DataError(
+            f"{data_dir} was prepared with another {', '.join(differences)}; "
+            "choose another --data-dir, or add --force to replace it"
+        )
+    say(f"{data_dir} is already prepared with these arguments: nothing to do")
+    return manifest
+
+
+def build_beside(plan: Plan, source: Source, identity: dict[str, Any], data_dir: Path, kept: Path) -> dict[str, Any]:
+    """Build in a temporary folder and move it into place."""
     for abandoned in data_dir.parent.glob(f".{data_dir.name}.partial-*"):
         if time.time() - abandoned.stat().st_mtime > 86_400:  # left by a killed process; a live one is younger
             shutil.rmtree(abandoned, ignore_errors=True)
@@ -592,7 +822,7 @@ def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any
     shutil.rmtree(building, ignore_errors=True)
     (building / "sealed").mkdir(parents=True)
     try:
-        manifest = build(plan, source, identity, building)
+        manifest = build(plan, source, identity, building, kept)
         if data_dir.exists():
             shutil.rmtree(data_dir)
         building.replace(data_dir)
@@ -601,19 +831,13 @@ def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any
     return manifest
 
 
-def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Write tokenizer, packed splits and manifest into an empty directory."""
+def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path, kept: Path) -> dict[str, Any]:
+    """Write tokenizer, packed splits and manifest into an empty directory.
+
+    Tokens go to `kept` first, where they outlive a kill.
+    """
     started = time.monotonic()
     held_out = choose_held_out(source, plan.eval_tokens)
-
-    def documents(split: str) -> Iterator[bytes]:
-        own = source.files.get(split)
-        for file in own or source.files["train"]:
-            for document in read_documents(file, source.whole_files):
-                if not document:
-                    continue
-                if (own and split != "train") or held_out.split_of(document) == split:
-                    yield document
 
     def sample() -> Iterator[bytes]:
         # An equal share of every file, so that a folder sorted by topic is still represented.
@@ -645,10 +869,14 @@ def build(plan: Plan, source: Source, identity: dict[str, Any], directory: Path)
         "val": (ROTATIONS_MAX + 1) * evaluation_bytes,
         "test": 4 * evaluation_bytes,
     }
+    portions = portions_of(source, limits, held_out)
+    check_space(portions, directory)
+    parts = tokenise_all(portions, directory / "tokenizer.json", kept)
     splits = {}
     for split in SPLITS:
         where = directory / "sealed" if split == "test" else directory
-        splits[split] = write_split(documents(split), tokenizer, plan.sequence_length + 1, where, split, limits[split])
+        documents = read_tokens(parts, split)
+        splits[split] = write_split(documents, tokenizer, plan.sequence_length + 1, where, split, limits[split])
         if not splits[split]["documents"]:
             raise DataError(
                 f"'{plan.dataset}' left no documents for the {split} split; give more text"
@@ -692,35 +920,29 @@ def num_rotations(num_rows: int, eval_rows: int) -> int:
 
 
 def write_split(
-    documents: Iterable[bytes], tokenizer: Tokenizer, row_length: int, directory: Path, split: str, max_bytes: int
+    documents: Iterable[tuple[list[int], int]],
+    tokenizer: Tokenizer,
+    row_length: int,
+    directory: Path,
+    split: str,
+    max_bytes: int,
 ) -> dict[str, Any]:
-    """Tokenise, pack and write one split as uint16 rows. Returns its figures for the manifest."""
+    """Pack documents (token ids, size in bytes) and write them as uint16 rows. Returns the split's figures."""
     figures = {"documents": 0, "bytes": 0, "tokens": 0}
     next_report = time.monotonic() + 5
 
-    def encoded() -> Iterator[list[int]]:
+    def counted() -> Iterator[list[int]]:
         nonlocal next_report
-        batch: list[bytes] = []
-        batch_bytes = 0
-        for document in documents:
-            if max_bytes and figures["bytes"] + batch_bytes >= max_bytes:
+        for ids, size in documents:
+            if _is_full(figures["bytes"], max_bytes):
                 break
-            batch.append(document)
-            batch_bytes += len(document)
-            if batch_bytes > 4 << 20:
-                yield from count(batch)
-                batch, batch_bytes = [], 0
-                if time.monotonic() > next_report:
-                    say(f"{split}: {figures['bytes'] / 1e6:.0f} MB, {figures['tokens'] / 1e6:.1f} M tokens")
-                    next_report = time.monotonic() + 5
-        yield from count(batch)
-
-    def count(batch: list[bytes]) -> Iterator[list[int]]:
-        for document, ids in zip(batch, tokenizer.encode(batch), strict=True):
             figures["documents"] += 1
-            figures["bytes"] += len(document)
+            figures["bytes"] += size
             figures["tokens"] += len(ids)
             yield ids
+            if time.monotonic() > next_report:
+                say(f"pack {split}: {figures['bytes'] / 1e6:.0f} MB, {figures['tokens'] / 1e6:.1f} M tokens")
+                next_report = time.monotonic() + 5
 
     rows_per_file = max(1, SHARD_BYTES // (2 * row_length))
     names: list[str] = []
@@ -734,7 +956,7 @@ def write_split(
             np.array(block, dtype="<u2").tofile(file)
         block.clear()
 
-    for row in pack_rows(encoded(), row_length, tokenizer.bos_id):
+    for row in pack_rows(counted(), row_length, tokenizer.bos_id):
         block.append(row)
         rows += 1
         if len(block) == 1024 or (split == "train" and rows % rows_per_file == 0):
@@ -938,6 +1160,9 @@ def parse_arguments(argv: list[str] | None) -> tuple[Plan, Path, bool]:
 
 def main(argv: list[str] | None = None) -> int:
     """Prepare data from the command line. Returns the exit code: 0, or 2 for what the user can fix."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["--tokenise"]:
+        return tokenise_task(arguments[1])
     plan, data_dir, force = parse_arguments(argv)
     try:
         prepare(plan, data_dir, force=force)
@@ -948,7 +1173,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"error: {error}; free space or choose another --data-dir, and run the same command again")
         return 2
     except KeyboardInterrupt:
-        say("interrupted: nothing was left half prepared; run the same command to start again")
+        say("interrupted: nothing is half prepared; run the same command again, it goes on with the files not yet done")
         return 130
     print(data_dir)
     return 0
