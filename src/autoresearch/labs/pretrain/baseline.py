@@ -1,13 +1,14 @@
 """Train a small GPT for one fixed budget: the plain recipe, for those who want to watch the climb from its start.
 
-    python prepare.py && python train.py
+    python prepare.py && python evaluate.py
 
 `autoresearch init --lab pretrain --start baseline` makes this file the train.py of a new lab, which a researcher edits.
 Its parts and rates are those that the original autoresearch published for one H100; the other start, train.py, has what
 many campaigns found since.
 
-One file on purpose: constants, model, optimiser and loop fit in one head. Data, clock and metric are in `prepare.py`,
-which stays as it is. The shipped sizes suit about twenty seconds on one CPU core; larger machines get their own.
+One file on purpose: constants, model, optimiser and loop fit in one head. Data, clock and metric belong to another
+process, which `harness.py` talks to. The shipped sizes suit about twenty seconds on one CPU core; larger machines get
+their own.
 
 Shapes in comments: B rows, T tokens, C channels, H heads, D channels per head, V vocabulary.
 
@@ -18,17 +19,14 @@ also gave the x0 and residual weights; Muon, Jordan et al. 2024; cautious decay,
 
 import contextlib
 import gc
-import json
 import math
+import os
 import sys
-import time
 
-process_started = time.perf_counter()  # before torch is imported: start-up counts it
-
-import prepare  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import harness
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Constants. Plain literals only: the built-in tuner finds and rewrites them.
@@ -375,7 +373,7 @@ def constants() -> dict[str, object]:
     return {k: v for k, v in globals().items() if k.isupper() and isinstance(v, bool | int | float | str)}
 
 
-def check_constants(data: prepare.PreparedData) -> int:
+def check_constants(data: harness.TrainingData) -> int:
     """Return rows per optimiser step; AssertionError says in one sentence which constants do not fit together."""
     T = data.sequence_length
     assert MODEL_DIM % HEAD_DIM == 0, f"MODEL_DIM {MODEL_DIM} must be a multiple of HEAD_DIM {HEAD_DIM}"
@@ -400,7 +398,10 @@ def bf16_pays(device: str) -> bool:
 
 
 def peak_flops() -> float:
-    """Return the dense bfloat16 peak of this GPU in FLOP/s from its data sheet; 0 when unknown."""
+    """Return the FLOP/s that products were measured to reach here, or what the data sheet says; 0 when unknown."""
+    measured = os.environ.get("AUTORESEARCH_PEAK_FLOPS")
+    if measured:
+        return float(measured)
     sheet = {"B200": 2.25e15, "H200": 9.89e14, "H100": 9.89e14, "A100": 3.12e14, "4090": 1.65e14, "3090": 7.1e13}
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return next((flops for key, flops in sheet.items() if key in name), 0.0)
@@ -439,7 +440,7 @@ def gradient_step(model: nn.Module, optimiser: MuonAdamW, inputs: Tensor, target
     return total
 
 
-def warm_up(model: nn.Module, raw: GPT, optimiser: MuonAdamW, loader: prepare.Loader) -> None:
+def warm_up(model: nn.Module, raw: GPT, optimiser: MuonAdamW, loader: harness.Loader) -> None:
     """Compile and allocate on random tokens before the clock starts, then put every weight back."""
     before = {name: value.clone() for name, value in raw.state_dict().items()}
     gradient_step(model, optimiser, *loader.warmup_batch(), progress=0.0)
@@ -447,7 +448,7 @@ def warm_up(model: nn.Module, raw: GPT, optimiser: MuonAdamW, loader: prepare.Lo
     optimiser.reset()
 
 
-def train(model: nn.Module, optimiser: MuonAdamW, loader: prepare.Loader, runtime: prepare.Runtime) -> None:
+def train(model: nn.Module, optimiser: MuonAdamW, loader: harness.Loader, runtime: harness.Runtime) -> None:
     """Train until the loader ends, which is when the budget does. Prints a line about every 2 % of it."""
     lag = 2 if runtime.device == "cuda" else 0  # reading a fresh loss would stall a GPU; one two steps old is free
     waiting: list[Tensor] = []
@@ -474,8 +475,8 @@ def train(model: nn.Module, optimiser: MuonAdamW, loader: prepare.Loader, runtim
 
 def main() -> None:
     """Run once: build, warm up, train for the budget, evaluate, report."""
-    runtime = prepare.Runtime.from_environment()
-    data = prepare.load()
+    runtime = harness.Runtime.from_environment()
+    data = harness.load()
     rows_per_step = check_constants(data)
     torch.manual_seed(runtime.seed)
     torch.set_float32_matmul_precision("high")
@@ -487,8 +488,7 @@ def main() -> None:
     optimiser = MuonAdamW(raw)
     loader = data.make_loader(rows_per_step, runtime)
     num_params = sum(p.numel() for p in raw.parameters())
-    runtime.write_json(
-        "config.json",
+    runtime.describe(
         constants()
         | {
             "num_params": num_params,
@@ -499,7 +499,7 @@ def main() -> None:
             "threads": runtime.threads,
             "budget_seconds": runtime.budget_seconds,
             "budget_clock": runtime.budget_clock,
-            "dataset": data.manifest["dataset"],
+            "dataset": data.dataset,
             "vocab_size": data.vocab_size,
             "sequence_length": data.sequence_length,
         },
@@ -510,39 +510,24 @@ def main() -> None:
     warm_up(model, raw, optimiser, loader)
     gc.collect()
     gc.freeze()  # nothing built so far is garbage: spare the collector from walking it during training
-    startup_seconds = time.perf_counter() - process_started
 
     train(model, optimiser, loader, runtime)
-    evaluation_started = time.perf_counter()
-    val_bpb = data.evaluate_bpb(model, min(DEVICE_BATCH_SIZE, rows_per_step), runtime)
-    if not math.isfinite(val_bpb):
-        print(f"FAIL: val_bpb is {val_bpb} after {loader.steps} steps", flush=True)
-        sys.exit(1)
-
-    tokens = loader.steps * TOTAL_BATCH_SIZE
-    speed = tokens / max(loader.seconds, 1e-9)
-    summary = {
-        "val_bpb": round(val_bpb, 6),
-        "training_seconds": round(loader.seconds, 2),
-        "total_seconds": round(time.perf_counter() - process_started, 2),
-        "peak_vram_mb": round(peak_memory_mb(device), 1),
-        "mfu_percent": round(100 * speed * raw.flops_per_token() / peak_flops(), 2) if peak_flops() else 0.0,
-        "total_tokens_M": round(tokens / 1e6, 3),
-        "num_steps": loader.steps,
-        "num_params_M": round(num_params / 1e6, 3),
-        "depth": DEPTH,
-        "eval_seconds": round(time.perf_counter() - evaluation_started, 2),
-        "startup_seconds": round(startup_seconds, 2),
-        "epochs": round(loader.epochs, 3),
-    }
-    runtime.write_json("metrics.json", summary)
-    print("---")
-    for key, value in summary.items():
-        print(f"{key + ':':<18}{json.dumps(value)}")
+    free, total = torch.cuda.mem_get_info() if device == "cuda" else (0, 0)  # of all that the driver counts
+    data.evaluate_bpb(model, min(DEVICE_BATCH_SIZE, rows_per_step), runtime)
+    speed = loader.steps * TOTAL_BATCH_SIZE / max(loader.seconds, 1e-9)
+    runtime.finish(
+        {
+            "peak_vram_mb": round(peak_memory_mb(device), 1),
+            **({"driver_memory_mb": round((total - free) / 2**20, 1)} if total else {}),
+            "mfu_percent": round(100 * speed * raw.flops_per_token() / peak_flops(), 2) if peak_flops() else 0.0,
+            "num_params_M": round(num_params / 1e6, 3),
+            "depth": DEPTH,
+        }
+    )
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (prepare.DataError, AssertionError) as error:
+    except (harness.DataError, AssertionError) as error:
         sys.exit(f"FAIL: {error}")
