@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import shutil
 import signal
 import subprocess
@@ -274,10 +275,10 @@ def test_a_file_that_does_not_exist_is_asked_for_once(hub, serve, tmp_path):
 # prepare.py on a hub
 
 
-def prepare_from(server, tmp_path, dataset="tinystories", shards=1):
+def prepare_from(server, tmp_path, dataset="tinystories", amount=("--shards", 1)):
     """Run prepare.py against a stand-in hub."""
     sizes = ["--vocab-size", 300, "--sequence-length", 32, "--eval-tokens", 512]
-    where = ["--dataset", dataset, "--shards", shards, "--data-dir", tmp_path / dataset]
+    where = ["--dataset", dataset, *amount, "--data-dir", tmp_path / dataset]
     return run_script("prepare.py", *where, *sizes, HF_ENDPOINT=server.endpoint, XDG_CACHE_HOME=tmp_path / "cache")
 
 
@@ -317,6 +318,17 @@ def test_a_shard_that_the_disk_damaged_is_named_and_fetched_anew(serve, tmp_path
     assert result.returncode == 2
     assert f"{names[0]} is no longer what was fetched" in result.stderr
     assert prepare_from(server, tmp_path, "climbmix").returncode == 0
+
+
+def test_shards_follow_from_the_tokens_that_a_run_reads(serve, tmp_path):
+    """The first shard tells how much text there is in one, and so how many are needed; no more are fetched."""
+    names = [*(f"shard_{n:05d}.parquet" for n in range(9)), "shard_06542.parquet", "shard_06541.parquet"]
+    server = serve({name: parquet(i) for i, name in enumerate(names)})
+    result = prepare_from(server, tmp_path, "climbmix", ("--tokens", 20_000))
+    assert result.returncode == 0, result.stderr
+    assert len({name for name, _, _ in server.log}) == 3 + 2  # 36 kB each, so at least 7,200 tokens
+    manifest = json.loads((tmp_path / "climbmix" / "manifest.json").read_text())
+    assert manifest["splits"]["train"]["tokens"] >= 20_000
 
 
 def test_an_unreachable_hub_is_one_sentence(serve, tmp_path):

@@ -249,7 +249,7 @@ def test_corruption_inside_a_parquet_file_is_named(prepare, tmp_path):
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("--vocab-size", 100), ("--vocab-size", 70000), ("--sequence-length", 0), ("--max-bytes", -1)],
+    [("--vocab-size", 100), ("--vocab-size", 70000), ("--sequence-length", 0), ("--max-bytes", -1), ("--tokens", 0)],
 )
 def test_impossible_sizes_are_refused(prepare, tmp_path, capsys, argument, value):
     """A size that cannot work is refused with its range before any work."""

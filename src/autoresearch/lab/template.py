@@ -30,7 +30,7 @@ from autoresearch.lab.sizing import (
 TEMPLATES = ("pretrain", "blank")
 STARTS = {"tuned": "train.py", "baseline": "baseline.py"}
 """Starting points of `pretrain` by the file of the template that becomes train.py."""
-_GIT_IGNORE = "__pycache__/\n*.pyc\n.autoresearch/\ndata/\nrun.log\nresults.tsv\n"
+_GIT_IGNORE = "__pycache__/\n*.pyc\n.autoresearch/\ndata/\n.data.*/\nrun.log\nresults.tsv\n"
 _SHORT_ROW, _LONG_ROW = 256, 2048
 _SMALL_VOCABULARY, _LARGE_VOCABULARY = 2048, 8192
 _EVAL_TOKENS = {True: 10_485_760, False: 131_072}

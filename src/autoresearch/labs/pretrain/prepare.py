@@ -1,7 +1,7 @@
 """Prepared data: made once, from text to packed rows on disk, and opened by whoever owns the score (`evaluate.py`).
 
     python prepare.py                                   # the Python standard library's own source, no download
-    python prepare.py --dataset climbmix --shards 40    # from the Hugging Face hub, resumable
+    python prepare.py --dataset climbmix --shards 40    # from the Hugging Face hub, resumable; or --tokens 500000000
     python prepare.py --dataset path/to/folder          # your own .parquet .jsonl .txt .md
 
 Two decisions give the numbers their meaning:
@@ -20,6 +20,7 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -66,6 +67,9 @@ goes on with the next, which no decision has touched."""
 
 ROTATION_BLOCKS = 8
 """Runs of neighbouring rows that a set of validation rows consists of, spread over the whole split."""
+
+BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX = 3.0, 5.0
+"""English text and source code, vocabularies of two thousand and of eight thousand: which end is safe depends."""
 
 PORTION_BYTES = 8 << 20
 """Files are tokenised in portions of at least this size on disk: what a kill costs at most is one portion each."""
@@ -157,8 +161,13 @@ class Source:
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
-def open_source(dataset: str, shards: int) -> Source:
+def open_source(dataset: str, shards: int, tokens: int = 0) -> Source:
     """Find (and for hub datasets download) the files of a dataset.
+
+    Args:
+        dataset: A name, or a path.
+        shards: Training shards of a hub dataset; 0: as many as hold `tokens`.
+        tokens: Training tokens that a run will read.
 
     Raises:
         DataError: Unknown name, missing or empty folder, failed download.
@@ -166,6 +175,7 @@ def open_source(dataset: str, shards: int) -> Source:
     if dataset == "stdlib":
         return stdlib_source()
     if dataset == "climbmix":
+        shards = shards or shards_for(tokens, CLIMBMIX_REPO, "shard_00000.parquet")
         numbers = range(min(shards, CLIMBMIX_LAST_SHARD - 1))
         return hub_source(
             "climbmix",
@@ -181,7 +191,7 @@ def open_source(dataset: str, shards: int) -> Source:
             "tinystories",
             TINYSTORIES_REPO,
             {
-                "train": list(TINYSTORIES_TRAIN[:shards]),
+                "train": list(TINYSTORIES_TRAIN[: shards or len(TINYSTORIES_TRAIN)]),
                 "val": [TINYSTORIES_VALIDATION],
             },
         )
@@ -239,6 +249,15 @@ def hub_source(name: str, repo: str, wanted: dict[str, list[str]]) -> Source:
     except hub.HubError as error:
         raise DataError(f"{error}, or use --dataset stdlib") from error
     return Source(name, {split: [paths[filename] for filename in filenames] for split, filenames in wanted.items()})
+
+
+def shards_for(tokens: int, repo: str, first: str) -> int:
+    """Return how many shards of the size of the first, which is fetched for that, hold so many tokens."""
+    (file,) = hub_source("the first shard", repo, {"train": [first]}).files["train"]
+    per_shard = text_bytes(file) / BYTES_PER_TOKEN_MAX
+    shards = math.ceil(tokens / per_shard)
+    say(f"{repo}: {shards} shard(s) of at least {per_shard / 1e6:.0f} M tokens for {tokens / 1e6:.0f} M")
+    return shards
 
 
 def open_parquet(path: Path) -> Any:
@@ -641,7 +660,7 @@ def check_space(portions: list[Portion], directory: Path) -> None:
         DataError: Too little space is free.
     """
     text = sum(text_bytes(file) for portion in portions for file in portion.files)
-    needed = 2 * 2 * text // 3  # three bytes a token is the pessimistic end
+    needed = 2 * 2 * text / BYTES_PER_TOKEN_MIN
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise DataError(
@@ -742,6 +761,8 @@ class Plan:
     """Bytes of training text to use at most; 0 is no limit."""
     tokenizer: Path | None = None
     """A tokenizer.json to use as it is, so that folders share their ids; None trains one on this dataset."""
+    tokens: int | None = None
+    """Training tokens that a run reads: with `shards` 0, as many shards as hold them."""
 
     def check(self) -> None:
         """Raise DataError when a value cannot work."""
@@ -749,7 +770,8 @@ class Plan:
             ("--vocab-size", self.vocab_size, 257, 65_536),  # 256 bytes + BOS; uint16 files
             ("--sequence-length", self.sequence_length, 2, 1 << 20),
             ("--eval-tokens", self.eval_tokens, 1, 1 << 40),
-            ("--shards", self.shards, 1, CLIMBMIX_LAST_SHARD - 1),
+            ("--tokens", 1 if self.tokens is None else self.tokens, 1, 1 << 50),
+            ("--shards", self.shards, 0 if self.tokens else 1, CLIMBMIX_LAST_SHARD - 1),
             ("--max-bytes", self.max_bytes, 0, 1 << 60),
         ):
             if not low <= value <= high:
@@ -774,7 +796,7 @@ def prepare(plan: Plan, data_dir: Path, *, force: bool = False) -> dict[str, Any
     """
     plan.check()
     data_dir = data_dir.resolve()  # a lab may hold a link to its data: replace what it points at, not the link
-    source = open_source(plan.dataset, plan.shards)
+    source = open_source(plan.dataset, plan.shards, plan.tokens or 0)
     identity = {
         **plan.identity(),
         "dataset": source.name,
@@ -1141,6 +1163,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Plan, Path, bool]:
     parser.add_argument("--sequence-length", type=int, help="tokens a row (default: 256 on CPU, 2048 on a GPU)")
     parser.add_argument("--eval-tokens", type=int, help="tokens an evaluation reads (default: 131072, GPU 10485760)")
     parser.add_argument("--shards", type=int, default=10, help="training shards of a hub dataset (default: 10)")
+    parser.add_argument("--tokens", type=int, help="or: as many shards as hold the training tokens that a run reads")
     parser.add_argument("--max-bytes", type=int, default=0, help="training text to use at most (default: all)")
     parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json to use (default: learn one from the dataset)")
     parser.add_argument("--force", action="store_true", help="replace what is in --data-dir")
@@ -1151,9 +1174,10 @@ def parse_arguments(argv: list[str] | None) -> tuple[Plan, Path, bool]:
         vocab_size=args.vocab_size if args.vocab_size is not None else 8192 if large else 2048,
         sequence_length=args.sequence_length if args.sequence_length is not None else 2048 if large else 256,
         eval_tokens=args.eval_tokens if args.eval_tokens is not None else 10_485_760 if large else 131_072,
-        shards=args.shards,
+        shards=args.shards if args.tokens is None else 0,
         max_bytes=args.max_bytes,
         tokenizer=args.tokenizer,
+        tokens=args.tokens,
     )
     return plan, args.data_dir or default_data_dir(args.dataset), args.force
 
