@@ -362,7 +362,7 @@ def test_an_honest_program_is_scored(execute):
         ("harness.connect().send({'do': 'finish', 'figures': {'val_bpb': 0.1}})", Outcome.CRASHED),
         ("harness.connect().send({'do': 'evaluate', 'rows': 8}); time.sleep(1)", Outcome.INVALID),
         ("harness.connect()._connection.sendall(bytes(range(256)))", Outcome.INVALID),
-        ("be_scored(); (Path.cwd() / 'prepare.py').open('a').write('#')", Outcome.PROTECTED_CHANGED),
+        ("Path('evaluate.py').open('a').write('#'); be_scored()", Outcome.PROTECTED_CHANGED),
     ],
 )
 def test_programs_that_claim_a_score_get_none(execute, code, outcome):

@@ -17,9 +17,10 @@ The randomness is the evaluation's own and new each time; no program can know it
 program that remembers all questions in order to recognise a second one, and is honest only then. That takes code with
 no other purpose, which a reader of the change will see.
 
-Tolerances: the same row in another batch differs by nothing on a CPU and most GPUs; logits of a model before
-compilation differ from its compiled losses by rounding, in bfloat16 a few hundredths of a nat for a token and next to
-nothing on average. A peek, a factor or a missing normalisation is larger by orders of magnitude.
+Tolerances: the same row in another batch has the same losses to the last bit, on a CPU and on an H200 in bfloat16.
+Losses by way of logits differ by rounding: by less than 1e-6 on a CPU; on an H200, where the losses are compiled and
+the logits are not, by 0.05 at most and 0.0008 on average (1,024 tokens, twice). So a factor of 0.998 on all losses is
+refused there; a peek, or a missing normalisation, is larger by orders of magnitude.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ import numpy as np
 ALTERED_SHARE = 16
 """There is one question with altered rows for so many ordinary ones, and one at least."""
 
-LOGITS_ROWS = 64
-"""Altered rows of which logits are asked, at most, ..."""
+LOGITS_ROWS = 16
+"""Altered rows of which logits are asked, in all. A model that is not compiled may be slow and large."""
+LOGITS_ROWS_AT_ONCE = 8
+"""Of one altered question at most so many rows."""
 LOGITS_POSITIONS = 8
-"""... each at so many positions, one of them the last before the change."""
+"""Positions of each such row, one of them the last before the change."""
 
-ONE_TOKEN_NATS = 0.5
+ONE_TOKEN_NATS = 0.3
 """How far two answers about one token may differ."""
-MEAN_NATS = 0.01
+MEAN_NATS = 0.003
 """How far two sets of answers may differ on average, beside the luck of the draw."""
 NEAR_TOKENS = 4
 """Tokens just before a change, which are averaged on their own: a short peek would show there and nowhere else."""
@@ -109,9 +112,9 @@ class Examination:
             for _ in range(before.count(place)):
                 altered = self._altered(rows_per_batch)
                 yield altered
-                if left > 0:
-                    yield self._about_logits(altered, min(left, rows_per_batch))
-                    left -= rows_per_batch
+                if (asked := min(left, rows_per_batch, LOGITS_ROWS_AT_ONCE)) > 0:
+                    yield self._about_logits(altered, asked)
+                    left -= asked
             if place < len(batches):
                 yield self._own(Kind.ORDINARY, batches[place])
         yield self._own(Kind.AGAIN, batches[self._secret.integers(0, max(1, len(batches) // 2))])

@@ -220,8 +220,10 @@ class Runtime:
             connect().send({"do": "describe", "config": config})
 
     def finish(self, figures: Mapping[str, float | str]) -> None:
-        """Hand over figures for the summary and end the conversation: the last thing that a run does."""
+        """Hand over figures for the summary and end the conversation: the last thing that a run does, or can do."""
         global _channel  # noqa: PLW0603
+        sys.stdout.flush()
+        sys.stderr.flush()
         _request({"do": "finish", "figures": figures})
         connect().close()
         _channel = None
@@ -414,7 +416,7 @@ def _on_its_way(model: torch.nn.Module, rows: np.ndarray, device: str) -> Callab
     import torch
 
     inputs, targets = to_device(rows, device)
-    nats = model(inputs, targets, reduction="none").float().reshape(targets.shape)
+    nats = model(inputs, targets, reduction="none").detach().float().reshape(targets.shape)
     if device != "cuda":
         return lambda: nats.cpu().numpy()
     copy = nats.to("cpu", non_blocking=True)
@@ -437,7 +439,7 @@ def _logits_at(model: torch.nn.Module, rows: np.ndarray, positions: list[list[in
     for start in range(0, len(rows), 2):  # logits of whole rows are large
         inputs, _ = to_device(rows[start : start + 2], device)
         at = torch.tensor(positions[start : start + 2], device=device)
-        logits = raw(inputs)
+        logits = raw(inputs).detach()
         parts.append(logits[torch.arange(len(at), device=device)[:, None], at].float())
     return torch.cat(parts).cpu().numpy()
 
