@@ -111,7 +111,13 @@ class Race:
             command += ["--data", str(args.data), "--parquet", str(args.parquet), "--evaluation", str(self.evaluation)]
             command += ["--home", str(self.caches / f"home-{job.arm.name}"), "--out", str(work.parent / "results")]
             command += ["--device", args.device, "--seed", str(job.seed), "--threads", str(args.threads)]
-            command += ["--attention", args.attention, *(["--no-compile"] if args.no_compile else [])]
+            command += [
+                "--clock",
+                args.clock,
+                "--attention",
+                args.attention,
+                *(["--no-compile"] if args.no_compile else []),
+            ]
             return [*command, "--set", ",".join(f"{k}={v}" for k, v in job.arm.settings.items())]
         for file in job.arm.folder.glob("*.py"):
             shutil.copy(file, work)
@@ -133,6 +139,7 @@ class Race:
             "AUTORESEARCH_SEED": str(job.seed),
             "AUTORESEARCH_RUN_DIR": str(work.parent / "results"),
             "AUTORESEARCH_DEVICE": args.device,
+            "AUTORESEARCH_BUDGET_CLOCK": args.clock,
         }
         if args.threads:
             environment |= {"AUTORESEARCH_THREADS": str(args.threads), "OMP_NUM_THREADS": str(args.threads)}
@@ -203,6 +210,7 @@ class Race:
             "seed": job.seed,
             "device": args.device,
             "threads": args.threads,
+            "clock": args.clock,
             "memory_gib": args.memory_gib,
             "data": json.loads((args.data / "manifest.json").read_text())["files"]["val.bin"]["sha256"][:12],
         }
@@ -253,12 +261,12 @@ def with_children_ended(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-IDENTITY = ("arm", "identity", "seconds", "seed", "device", "threads", "memory_gib", "data")
+IDENTITY = ("arm", "identity", "seconds", "seed", "device", "threads", "clock", "memory_gib", "data")
 
 
 def key_of(line: dict[str, Any]) -> tuple[Any, ...]:
     """Return what tells runs apart."""
-    return tuple(line[name] for name in IDENTITY)
+    return tuple(line.get(name) for name in IDENTITY)
 
 
 def figures(text: str, metrics: Path) -> dict[str, Any]:
@@ -302,12 +310,13 @@ def table(lines: list[dict[str, Any]], reference: str) -> str:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     latest = {key_of(line): line for line in lines}  # a failed run that was made again counts no more
     for line in latest.values():
-        groups.setdefault((line["seconds"], line["memory_gib"] or 0, line["device"]), []).append(line)
+        key = (line["seconds"], line["memory_gib"] or 0, line["device"], line.get("clock", "wall"))
+        groups.setdefault(key, []).append(line)
     parts = []
-    for (seconds, memory, device), group in sorted(groups.items()):
+    for (seconds, memory, device, clock), group in sorted(groups.items()):
         arms = list(dict.fromkeys(line["arm"] for line in group))
         finished = {arm: [x for x in group if x["arm"] == arm and x["outcome"] == "finished"] for arm in arms}
-        title = f"{seconds:g} s on {device}" + (f", {memory:g} GiB" if memory else "")
+        title = f"{seconds:g} {clock} s on {device}" + (f", {memory:g} GiB" if memory else "")
         rows = [
             f"**{title}**, reference: {reference}",
             "",
@@ -434,6 +443,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=seeds, default=[0, 1, 2], help="how many, or which: 3 or 0,5 (default: 3)")
     add("--device", choices=("cuda", "cpu"), default="cuda")
     add("--threads", type=int, default=0, help="CPU threads of each run (default: as the scripts choose)")
+    add(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor seconds over threads, on busy machines"
+    )
     add("--gpus", type=lambda text: text.split(","), default=[None], help="0,1,2: one run on each at a time")
     add("--memory-gib", type=float, default=0.0, help="cap each process's GPU memory")
     add("--attention", default="auto", help="of rivals: auto (measured), flex, varlen, sdpa")
