@@ -45,7 +45,7 @@ FOUND = (
     ),
     Found(
         "H200", "NVIDIA H200", "bobyhaha/autoresearch_max", 6, 640, None, None,
-        "Width as found, three layers more. With large n-gram tables they measured 6 layers to be better than 8 by "
+        "Width as found, two layers more. With large n-gram tables they measured 6 layers to be better than 8 by "
         "0.002: tables carry part of what layers would. Without tables the rows below hold.",
     ),
     Found(
@@ -169,7 +169,7 @@ steps are expected (rule) or published (found); "–" was not published.
 What was found is no proof of the best: an agent's night has a few dozen tries, most started from the original's
 2^19 tokens and halved, and the scores of neighbouring sizes lie within its noise. Batches agree within a factor of two
 but for the first RTX 3060. Widths agree but for the swarm and the first RTX 3060, depths within two layers but for
-these two and the H200.
+these two.
 
 ## Expected speed against published speed
 
