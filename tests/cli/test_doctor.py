@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,17 @@ def test_runs_are_told_what_was_measured(lab: Lab, figures: Figures) -> None:
     with contextlib.closing(sqlite3.connect(lab.root / ".autoresearch" / "ledger.db")) as ledger:
         (kept,) = ledger.execute("SELECT content FROM environment").fetchone()
     assert json.loads(kept)["measured"]["AUTORESEARCH_ATTENTION"] == "sdpa"
+
+
+@pytest.mark.parametrize(("exit_code", "words"), [(0, "bubblewrap works"), (1, "may not make namespaces")])
+@pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is for Linux")
+def test_doctor_tries_the_sandbox(lab: Lab, tmp_path: Path, exit_code: int, words: str) -> None:
+    """A bubblewrap that is installed and refused is told apart from one that works."""
+    fake = tmp_path / "bin" / "bwrap"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\nexit {exit_code}\n")
+    fake.chmod(0o755)
+    lab.environment = {**lab.environment, "PATH": f"{fake.parent}{os.pathsep}{lab.environment['PATH']}"}
+    (found,) = (each for each in lab.json("doctor", "--no-measure") if each["what"] == "sandbox")
+    assert words in found["text"]
+    assert found["level"] == ("warn" if exit_code else "ok")

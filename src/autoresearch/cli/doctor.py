@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -175,13 +176,24 @@ def _figures(hardware: Hardware, *, remeasure: bool, no_measure: bool) -> Iterat
 
 
 def _sandbox() -> Finding:
-    if sys.platform != "linux":
-        return Finding(
-            "sandbox", "warn", "runs and agents are not confined on this system: use a machine without secrets"
-        )
-    found = "bubblewrap is here, but this version does not use it yet" if shutil.which("bwrap") else "no bubblewrap"
+    """Whether the pretraining lab can confine its program; nothing else is confined by anybody."""
+    rights = "all other runs and agents have this user's rights, so run what you would run yourself"
+    bwrap = shutil.which("bwrap") if sys.platform == "linux" else None
+    if bwrap is None:
+        found = "no bubblewrap (install it)" if sys.platform == "linux" else "none on this system"
+        return Finding("sandbox", "warn", f"{found}: the pretrain lab's program can read its data; {rights}")
+    trial = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--", "true"]
+    try:
+        works = subprocess.run(trial, capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        works = False
+    if works:
+        return Finding("sandbox", "ok", f"bubblewrap works: the pretrain lab confines its program; {rights}")
     return Finding(
-        "sandbox", "warn", f"{found}: runs and agents have this user's rights, so run what you would run yourself"
+        "sandbox",
+        "warn",
+        "bubblewrap is here, but may not make namespaces (a container or the kernel's settings forbid it): "
+        f"the pretrain lab's program can read its data; {rights}",
     )
 
 
