@@ -18,7 +18,7 @@ from autoresearch.lab.sizing import SHEETS, Fitted, Probed, fit_rows, machine_of
 
 GIB = 2**30
 WORK = Work(300, 2048, 8192, 1e12)
-START = fit(Machine("cuda", 7e14, 3.35e12, 80 * GIB), WORK)
+START = dataclasses.replace(fit(Machine("cuda", 7e14, 3.35e12, 80 * GIB), WORK), micro_rows=64)
 
 
 def card(total: float, fixed: float, per_row: float, tried: list[int] | None = None) -> Callable[[int], Probed]:
