@@ -193,9 +193,11 @@ def main() -> None:
     home = args.home.resolve()
     copy = home / f"copy-{os.getpid()}"
     copy_of(args.folder, copy, args.device, constants.parse(args.set))
-    lay_out_home(home, args.data, args.parquet)
     manifest = json.loads((args.data / "manifest.json").read_text())
     os.environ["HOME"] = str(home)
+    # Their train.py sets this before it imports torch; here torch is imported earlier.
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    lay_out_home(home, args.data, args.parquet)
     attention = Attention(args.device, args.attention, home)
     put_stand_ins(attention)
     patch_torch(attention, args.device, args.threads, args.seed, compiles=not args.no_compile)

@@ -172,14 +172,13 @@ def test_interruption_leaves_no_half_folder(prepare, corpus, tmp_path, monkeypat
 
 
 def test_abandoned_work_is_tidied_up(prepare, corpus, tmp_path):
-    """What a killed preparation left a day ago is removed by the next; what another one is writing now is not."""
-    old, young = tmp_path / ".data.partial-1", tmp_path / ".data.partial-2"
-    for folder in (old, young):
-        folder.mkdir()
-    os.utime(old, (0, 0))
+    """Rows that a killed preparation had packed are packed anew, and nothing of it remains beside the folder."""
+    left = tmp_path / ".data.tokens" / "packed"
+    left.mkdir(parents=True)
+    (left / "train_00099.bin").write_bytes(b"half")
     prepare.prepare(plan(prepare, corpus, max_bytes=20_000), tmp_path / "data")
-    assert young.exists()
-    assert not old.exists()
+    assert [f.name for f in tmp_path.iterdir()] == ["data"]
+    assert not (tmp_path / "data" / "train_00099.bin").exists()
 
 
 def test_unwritable_target_is_one_sentence(prepare, corpus, tmp_path, capsys):

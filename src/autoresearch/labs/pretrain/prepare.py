@@ -837,11 +837,8 @@ def find_prepared(data_dir: Path, identity: dict[str, Any]) -> dict[str, Any] | 
 
 def build_beside(plan: Plan, source: Source, identity: dict[str, Any], data_dir: Path, kept: Path) -> dict[str, Any]:
     """Build in a temporary folder and move it into place."""
-    for abandoned in data_dir.parent.glob(f".{data_dir.name}.partial-*"):
-        if time.time() - abandoned.stat().st_mtime > 86_400:  # left by a killed process; a live one is younger
-            shutil.rmtree(abandoned, ignore_errors=True)
-    building = data_dir.with_name(f".{data_dir.name}.partial-{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
+    building = kept / "packed"
+    shutil.rmtree(building, ignore_errors=True)  # left by a killed process: nobody else is at work here now
     (building / "sealed").mkdir(parents=True)
     try:
         manifest = build(plan, source, identity, building, kept)
