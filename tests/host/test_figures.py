@@ -113,11 +113,12 @@ def test_some_threads_reach_no_more_than_all() -> None:
 
 
 def test_disturbed_measurements_are_noticed() -> None:
-    """Cores that are slower together than one alone, or a GPU with memory taken, mean that something else ran."""
+    """Busy cores, cores that are slower together than one alone, or memory taken mean that something else ran."""
     shared = Figures(matmul_flops={"fp32": 5e10}, one_thread_flops={"fp32": 1e11})
     taken = Figures(memory_bytes=24e9, free_memory_bytes=20e9)
-    quiet = Figures(matmul_flops={"fp32": 2e11}, one_thread_flops={"fp32": 1e11}, memory_bytes=24e9)
-    assert [each.was_disturbed for each in (shared, taken, quiet)] == [True, True, False]
+    busy = Figures(busy_share=0.5)
+    quiet = Figures(matmul_flops={"fp32": 2e11}, one_thread_flops={"fp32": 1e11}, memory_bytes=24e9, busy_share=0.1)
+    assert [each.was_disturbed for each in (shared, taken, busy, quiet)] == [True, True, True, False]
 
 
 def test_the_real_bench_on_a_processor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,10 +95,16 @@ def init(
 def _figures(hardware: Hardware, notes: list[str], *, never: bool) -> Figures | None:
     """What this machine was measured to do; when it cannot be measured, a note says what follows."""
     try:
-        return machine_figures(hardware, never=never)
+        figures = machine_figures(hardware, never=never)
     except AutoResearchError as error:
         notes.append(str(error))
         return None
+    if figures is not None and figures.was_disturbed:
+        notes.append(
+            "this machine was measured while other programs were at work, so the start may be too small: when it is "
+            "quiet, `autoresearch doctor --remeasure`, then `autoresearch init` again"
+        )
+    return figures
 
 
 def _probe(trial: Trial, *, scratch: Path, hardware: Hardware, report: Callable[[str], None]) -> Probe:

@@ -35,6 +35,8 @@ TIMEOUT_SECONDS = 240.0
 """A measurement takes 10 to 30 s; what takes this long hangs, in a compiler as a rule."""
 
 _DISK_BYTES = 64 << 20
+_BUSY = 0.25
+_BUSY_SECONDS = 0.5
 
 Report = Callable[[str, int, int], None]
 """Told of progress: what is being measured, how many stages are done, how many there are."""
@@ -70,6 +72,8 @@ class Figures:
     attention_seconds: Mapping[str, float] = field(default_factory=dict)
     """One forward and backward pass by back end; `flex`, `varlen` and `dense` see 256 tokens, `sdpa` the whole row."""
     disk_read_bytes_per_second: float | None = None
+    busy_share: float | None = None
+    """Of all cores, what other programs used just before, 0 to 1."""
     failures: Mapping[str, str] = field(default_factory=dict)
     """What could not be measured to the reason in one sentence."""
 
@@ -95,11 +99,12 @@ class Figures:
 
     @property
     def was_disturbed(self) -> bool:
-        """Whether something else used the device: cores that reach less together than one alone, memory taken."""
+        """Whether something else was at work: busy cores, cores slower together than one alone, memory taken."""
         alone = self.one_thread_flops
         is_shared = any(rate < 0.9 * alone.get(name, 0.0) for name, rate in self.matmul_flops.items())
         free, whole = self.free_memory_bytes, self.memory_bytes
-        return is_shared or (free is not None and whole is not None and free < 0.9 * whole)
+        is_busy = self.busy_share is not None and self.busy_share > _BUSY
+        return is_shared or is_busy or (free is not None and whole is not None and free < 0.9 * whole)
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain values for JSON."""
@@ -213,13 +218,17 @@ def measure(
     Raises:
         UserError: PyTorch is missing, or it could not even multiply, or the cache cannot be written.
     """
+    import psutil
+
     if hardware.torch is None:
         raise UserError(
             "nothing was measured, because PyTorch is not installed: pip install 'autoresearch[pretrain]', then "
             "`autoresearch doctor`"
         )
+    busy_share = psutil.cpu_percent(interval=_BUSY_SECONDS) / 100
     content, said = _run([*command, "--threads", str(threads)], report, timeout_seconds)
     content["fingerprint"] = fingerprint_of(hardware)
+    content["busy_share"] = busy_share
     content["measured_at"] = (clock or SystemClock()).now()
     figures = figures_from(content)
     if figures.peak_flops() is None:
