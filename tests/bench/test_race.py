@@ -158,16 +158,16 @@ def test_failed_runs_that_were_repeated_count_once(race, raced):
     assert race.table(raced[0], "theirs").count("0 of 1") == 1
 
 
-def test_exported_text_is_what_was_prepared(race, prepared):
-    """Rivals get every training document and no held-out one: the bytes agree with the prepared folder's."""
+@pytest.mark.parametrize("piece_bytes", [0, 100])
+def test_exported_text_is_what_was_prepared(race, prepared, piece_bytes):
+    """Rivals get every training document, whole or in pieces, and no held-out one: the bytes agree."""
     import export
 
     prepare = load_script("prepare")
-    texts = export.texts(prepare, str(prepared / "text"), 1, 1024, "train")
-    assert (
-        sum(len(text.encode()) for text in texts)
-        == prepare.load(prepared / "data").manifest["splits"]["train"]["bytes"]
-    )
+    texts = list(export.texts(prepare, str(prepared / "text"), 1, 1024, "train", piece_bytes))
+    train = prepare.load(prepared / "data").manifest["splits"]["train"]
+    assert sum(len(text.encode()) for text in texts) == train["bytes"]
+    assert (len(texts) == train["documents"]) == (piece_bytes == 0)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
