@@ -158,16 +158,25 @@ def test_failed_runs_that_were_repeated_count_once(race, raced):
     assert race.table(raced[0], "theirs").count("0 of 1") == 1
 
 
-@pytest.mark.parametrize("piece_bytes", [0, 100])
-def test_exported_text_is_what_was_prepared(race, prepared, piece_bytes):
-    """Rivals get every training document, whole or in pieces, and no held-out one: the bytes agree."""
+def test_exported_text_is_what_was_prepared(race, prepared):
+    """Rivals get every training document and no held-out one: the bytes agree with the prepared folder's."""
     import export
 
     prepare = load_script("prepare")
-    texts = list(export.texts(prepare, str(prepared / "text"), 1, 1024, "train", piece_bytes))
+    texts = export.texts(prepare, str(prepared / "text"), 1, 1024, "train")
     train = prepare.load(prepared / "data").manifest["splits"]["train"]
     assert sum(len(text.encode()) for text in texts) == train["bytes"]
-    assert (len(texts) == train["documents"]) == (piece_bytes == 0)
+
+
+def test_pieces_lose_nothing_and_end_at_line_ends(race):
+    """Cut documents are the same text in parts of at least the size asked for, but for the last."""
+    import export
+
+    document = b"".join(b"%d\n" % n * 7 for n in range(300))
+    pieces = list(export.pieces(document, 100))
+    assert b"".join(pieces) == document
+    assert all(100 <= len(piece) < 110 and piece.endswith(b"\n") for piece in pieces[:-1])
+    assert list(export.pieces(document, 0)) == [document]
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
