@@ -36,9 +36,16 @@ def sandbox():
 
 
 @pytest.fixture(scope="session")
-def evaluate(prepare, harness, checks, sandbox):
+def conversation(prepare, harness, checks):
+    """The lab's conversation.py as a module."""
+    return load_script("conversation", prepare=prepare, harness=harness, checks=checks)
+
+
+@pytest.fixture(scope="session")
+def evaluate(prepare, harness, checks, conversation, sandbox):
     """The lab's evaluate.py as a module."""
-    return load_script("evaluate", prepare=prepare, harness=harness, checks=checks, sandbox=sandbox)
+    known = {"prepare": prepare, "harness": harness, "checks": checks, "conversation": conversation, "sandbox": sandbox}
+    return load_script("evaluate", **known)
 
 
 @pytest.fixture
@@ -68,37 +75,37 @@ def data_dir(prepare, corpus, tmp_path_factory):
 
 @pytest.fixture
 def converse(evaluate, harness, data_dir):
-    """Start a session in a thread and connect this process to it; call it with settings, for the session.
+    """Start a conversation in a thread and connect this process to its other end; call it with settings.
 
-    What the session raised, if anything, is in its `error` once the conversation is over.
+    What it raised, if anything, is in its `error` once the conversation is over.
     """
     threads = []
 
     def begin(directory=data_dir, *, now=None, processor_seconds=lambda: 0.0, **settings):
         ours, theirs = socket.socketpair()
         given = evaluate.Settings(**{"budget_seconds": 1e9} | settings)
-        session = evaluate.Session(
+        talk = evaluate.Conversation(
             evaluate.Channel(theirs),
             given,
             lambda: evaluate.prepare.load(directory),
             processor_seconds,
             **({"now": now} if now else {}),
         )
-        session.error = None
+        talk.error = None
 
         def serve():
             try:
-                session.serve()
+                talk.serve()
             except Exception as error:  # told to the test
-                session.error = error
-            session.channel.close()
+                talk.error = error
+            talk.channel.close()
 
         harness._channel = harness.Channel(ours)
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         threads.append(thread)
-        session.thread = thread
-        return session
+        talk.thread = thread
+        return talk
 
     yield begin
     if harness._channel is not None:

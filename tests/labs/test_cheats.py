@@ -155,8 +155,8 @@ class IsCertain(Honest):
 
 
 def examined(converse, harness, model_class, **settings):
-    """Have a model scored; return the session when it is over."""
-    session = converse(**settings)
+    """Have a model scored; return the conversation when it is over."""
+    talk = converse(**settings)
     data = harness.load()
     torch.manual_seed(0)
     try:
@@ -165,15 +165,15 @@ def examined(converse, harness, model_class, **settings):
         pass  # the harness hung up
     else:
         harness.Runtime().finish({})
-    session.thread.join(10)
-    return session
+    talk.thread.join(10)
+    return talk
 
 
 def test_an_honest_model_is_scored(converse, harness):
     """Every check passes what every model should be."""
-    session = examined(converse, harness, Honest)
-    assert session.error is None
-    assert session.score.bpb > 0
+    talk = examined(converse, harness, Honest)
+    assert talk.error is None
+    assert talk.score.bpb > 0
 
 
 @pytest.mark.parametrize(
@@ -194,18 +194,18 @@ def test_an_honest_model_is_scored(converse, harness):
 )
 def test_a_model_that_cheats_is_refused_with_the_check_that_saw_it(converse, harness, evaluate, model_class, words):
     """One sentence names the check and its figure, and there is no score."""
-    session = examined(converse, harness, model_class)
-    assert isinstance(session.error, evaluate.Invalid)
-    assert words in str(session.error)
-    assert session.score is None
+    talk = examined(converse, harness, model_class)
+    assert isinstance(talk.error, evaluate.Invalid)
+    assert words in str(talk.error)
+    assert talk.score is None
 
 
 def test_patched_functions_do_not_help(converse, harness, evaluate, monkeypatch):
     """cross_entropy that returns half its value contradicts the logits, from which the parent computes its own."""
     original = F.cross_entropy
     monkeypatch.setattr(F, "cross_entropy", lambda *args, **options: original(*args, **options) / 2)
-    session = examined(converse, harness, Honest)
-    assert isinstance(session.error, evaluate.Invalid)
+    talk = examined(converse, harness, Honest)
+    assert isinstance(talk.error, evaluate.Invalid)
 
 
 def test_a_loss_that_is_not_a_number_is_no_score(converse, harness, evaluate):
@@ -219,8 +219,8 @@ def test_a_loss_that_is_not_a_number_is_no_score(converse, harness, evaluate):
             losses = Honest.losses(self, logits, targets)
             return torch.where(losses > 6, torch.nan, losses)
 
-    session = examined(converse, harness, Masked)
-    assert evaluate.conclude(session) == 1
+    talk = examined(converse, harness, Masked)
+    assert evaluate.conclude(talk) == 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -229,19 +229,19 @@ def test_a_loss_that_is_not_a_number_is_no_score(converse, harness, evaluate):
 
 def test_warm_up_has_nothing_to_train_on(converse, harness):
     """Before the clock runs, no answer carries data: training in warm-up sees random tokens."""
-    session = converse()
+    talk = converse()
     answers = [harness._request({"do": "hello", "device": "cpu"}), harness._request({"do": "load"})]
     answers.append(harness._request({"do": "start", "rows": 4}))
     assert [len(payload) for _, payload in answers] == [0, 0, 0]
-    assert session.elapsed() == 0
+    assert talk.elapsed() == 0
     assert len(harness._request({"do": "next"})[1]) > 0
-    assert session.elapsed() > 0
+    assert talk.elapsed() > 0
 
 
 def test_the_budget_cannot_be_ignored(converse, harness, evaluate):
     """A program that trains on after the last batch it was given is refused, with the seconds that it took."""
     seconds = [0.0]
-    session = converse(budget_seconds=10.0, now=lambda: seconds[0])
+    talk = converse(budget_seconds=10.0, now=lambda: seconds[0])
     data = harness.load()
     loader = data.make_loader(4, harness.Runtime(budget_seconds=10.0))
     for _ in loader:
@@ -249,34 +249,34 @@ def test_the_budget_cannot_be_ignored(converse, harness, evaluate):
     seconds[0] = 15.0
     with pytest.raises(SystemExit):
         data.evaluate_bpb(Honest(data.vocab_size), 8, harness.Runtime())
-    session.thread.join(10)
-    assert isinstance(session.error, evaluate.Invalid)
-    assert "ignored the budget: it used 15 s of 10 s" in str(session.error)
+    talk.thread.join(10)
+    assert isinstance(talk.error, evaluate.Invalid)
+    assert "ignored the budget: it used 15 s of 10 s" in str(talk.error)
 
 
 def test_one_long_step_buys_no_time(converse, harness, evaluate):
     """What is allowed beyond the budget follows from typical steps, so a single long one does not stretch it."""
     seconds = [0.0]
-    session = converse(budget_seconds=10.0, now=lambda: seconds[0])
+    talk = converse(budget_seconds=10.0, now=lambda: seconds[0])
     data = harness.load()
     for step, _ in enumerate(data.make_loader(4, harness.Runtime(budget_seconds=10.0))):
         seconds[0] += 9.0 if step == 5 else 0.5
     with pytest.raises(SystemExit):
         seconds[0] = 19.0
         data.evaluate_bpb(Honest(data.vocab_size), 8, harness.Runtime())
-    session.thread.join(10)
-    assert isinstance(session.error, evaluate.Invalid)
+    talk.thread.join(10)
+    assert isinstance(talk.error, evaluate.Invalid)
 
 
 def test_a_second_evaluation_is_refused(converse, harness, evaluate):
     """Nobody takes the better of two."""
-    session = converse()
+    talk = converse()
     data = harness.load()
     data.evaluate_bpb(Honest(data.vocab_size), 8, harness.Runtime())
     with pytest.raises(SystemExit):
         data.evaluate_bpb(Honest(data.vocab_size), 8, harness.Runtime())
-    session.thread.join(10)
-    assert isinstance(session.error, evaluate.Invalid)
+    talk.thread.join(10)
+    assert isinstance(talk.error, evaluate.Invalid)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

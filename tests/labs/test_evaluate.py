@@ -19,7 +19,7 @@ pytest.importorskip("tiktoken")
 
 
 def loader_of(harness, rows, **runtime):
-    """Return data and a loader of the session that this process talks to."""
+    """Return data and a loader of the conversation that this process has."""
     settings, _ = harness._request({"do": "hello", "device": "cpu"})
     data = harness.load()
     return data, data.make_loader(rows, harness.Runtime(**settings | runtime))
@@ -29,12 +29,12 @@ def loader_of(harness, rows, **runtime):
 # Loader and clock
 
 
-def test_step_times_show_a_machine_that_slows_down(evaluate):
+def test_step_times_show_a_machine_that_slows_down(conversation):
     """Median milliseconds of all steps and of each half, by the harness's clock; a short run says nothing."""
     slowing = [0.1 * i for i in range(51)] + [5 + 0.2 * i for i in range(1, 51)]
-    found = evaluate.step_times(slowing)
+    found = conversation.step_times(slowing)
     assert found == {"median_step_ms": 150.0, "first_half_step_ms": 100.0, "second_half_step_ms": 200.0}
-    assert evaluate.step_times(slowing[:40]) == {}
+    assert conversation.step_times(slowing[:40]) == {}
 
 
 def batches(converse, harness, seed, steps=3):
@@ -59,11 +59,11 @@ def test_the_program_cannot_choose_its_seed(converse, harness):
 
 def test_an_epoch_serves_every_row_once(converse, harness):
     """Rows come without replacement, and passes are counted."""
-    session = converse()
+    talk = converse()
     data, loader = loader_of(harness, 1)
-    rows = session._next_rows(data.num_train_rows)
+    rows = talk._next_rows(data.num_train_rows)
     assert sorted(rows) == list(range(data.num_train_rows))
-    again = session._next_rows(data.num_train_rows)
+    again = talk._next_rows(data.num_train_rows)
     assert sorted(again) == sorted(rows)
     assert list(again) != list(rows)
     next(iter(loader))
@@ -102,10 +102,10 @@ def test_loader_stops_when_the_budget_is_spent(converse, harness):
 def test_no_data_before_the_clock_and_none_after(converse, harness):
     """The first batch starts the clock; when the time is over, asking again brings nothing."""
     seconds = [0.0]
-    session = converse(budget_seconds=10.0, now=lambda: seconds[0])
+    talk = converse(budget_seconds=10.0, now=lambda: seconds[0])
     _, loader = loader_of(harness, 4)
     seconds[0] = 1000.0
-    assert session.elapsed() == 0
+    assert talk.elapsed() == 0
     assert len(harness._request({"do": "next"})[1]) == 4 * 33 * 2
     seconds[0] = 1010.0
     assert harness._request({"do": "next"}) == ({"seconds": 10.0}, bytearray())
@@ -114,13 +114,13 @@ def test_no_data_before_the_clock_and_none_after(converse, harness):
 
 def test_warm_up_is_random_and_free(converse, harness):
     """Warm-up batches hold random tokens, not data, and the clock stands still."""
-    session = converse()
+    talk = converse()
     data, loader = loader_of(harness, 4)
     x, y = loader.warmup_batch()
     assert x.shape == y.shape == (4, 32)
     assert (x[:, 0] != data.bos_id).any()
-    assert session.elapsed() == 0
-    assert session.steps == 0
+    assert talk.elapsed() == 0
+    assert talk.steps == 0
 
 
 def test_cpu_clock_divides_by_the_harness_threads(converse, harness):
@@ -202,9 +202,9 @@ class Uniform(torch.nn.Module):
         return torch.full((targets.numel(),), self.nats)
 
 
-def test_uniform_model_has_the_known_bpb(converse, harness, prepare, data_dir, tmp_path):
+def test_uniform_model_has_the_known_bpb(converse, harness, evaluate, prepare, data_dir, tmp_path):
     """A uniform model scores log2(V) * tokens / bytes exactly, BOS left out, in calls of a single shape."""
-    session = converse(run_dir=tmp_path)
+    talk = converse(run_dir=tmp_path)
     data = harness.load()
     model = Uniform(data.vocab_size)
     bpb = data.evaluate_bpb(model, 5, harness.Runtime())
@@ -213,7 +213,7 @@ def test_uniform_model_has_the_known_bpb(converse, harness, prepare, data_dir, t
     worth = prepared.token_bytes[targets].sum()
     assert bpb == pytest.approx(math.log2(data.vocab_size) * (targets != data.bos_id).sum() / worth, rel=1e-6)
     assert model.shapes == {(5, 32)}
-    session.publish(tmp_path, session.summary())
+    evaluate.publish(talk, talk.score, tmp_path, talk.summary())
     rows = np.load(tmp_path / "eval_rows.npz")
     assert rows["nats"].sum() / rows["bytes"].sum() / math.log(2) == pytest.approx(bpb)
     assert json.loads((tmp_path / "evaluation.json").read_text())["bpb"] == bpb
@@ -221,21 +221,21 @@ def test_uniform_model_has_the_known_bpb(converse, harness, prepare, data_dir, t
 
 def test_a_fraction_of_the_rows_is_strided(converse, harness):
     """A quarter of the evaluation has a quarter of its rows, spread over all of them."""
-    session = converse(fraction=0.25)
+    talk = converse(fraction=0.25)
     data = harness.load()
     data.evaluate_bpb(Uniform(data.vocab_size), 4, harness.Runtime())
-    whole = session._data.eval_rows()[1]
-    assert session.score.numbers.tolist() == whole[::4].tolist()
+    whole = talk._data.eval_rows()[1]
+    assert talk.score.numbers.tolist() == whole[::4].tolist()
 
 
 def test_not_a_number_is_not_a_score(converse, harness, evaluate, tmp_path, capsys):
     """A model that returns infinity gets no metrics.json and exit code 1, and the JSON stays valid."""
-    session = converse(run_dir=tmp_path)
+    talk = converse(run_dir=tmp_path)
     data = harness.load()
     model = Uniform(data.vocab_size)
     model.nats = math.inf
     assert math.isnan(data.evaluate_bpb(model, 4, harness.Runtime()))
-    assert evaluate.conclude(session) == 1
+    assert evaluate.conclude(talk) == 1
     assert "FAIL: val_bpb is nan" in capsys.readouterr().out
     assert json.loads((tmp_path / "evaluation.json").read_text())["bpb"] is None
     assert not (tmp_path / "metrics.json").exists()
@@ -243,14 +243,14 @@ def test_not_a_number_is_not_a_score(converse, harness, evaluate, tmp_path, caps
 
 def test_own_figures_never_replace_known_ones(converse, harness):
     """What a program says of itself stands beside what the harness knows, and never in its place."""
-    session = converse()
+    talk = converse()
     data = harness.load()
     data.evaluate_bpb(Uniform(data.vocab_size), 8, harness.Runtime())
     harness.Runtime().finish(
         {"val_bpb": 0.1, "num_steps": 10**9, "depth": 4, "note": "x", "bad name": 1, "nan": math.nan}
     )
-    session.thread.join(10)
-    summary = session.summary()
+    talk.thread.join(10)
+    summary = talk.summary()
     assert summary["val_bpb"] > 1
     assert summary["num_steps"] == 0
     assert (summary["depth"], summary["note"]) == (4, "x")
@@ -288,7 +288,7 @@ def test_larger_data_have_more_than_one_question(checks):
 def test_a_short_evaluation_can_be_examined(converse, harness, prepare, corpus, tmp_path):
     """One row in one batch is enough for every check."""
     prepare.prepare(plan(prepare, corpus, eval_tokens=32), tmp_path / "data")
-    session = converse(tmp_path / "data")
+    talk = converse(tmp_path / "data")
     data = harness.load()
     assert data.evaluate_bpb(Uniform(data.vocab_size), 64, harness.Runtime()) > 0
-    assert session.error is None
+    assert talk.error is None

@@ -288,15 +288,15 @@ def test_one_seed_one_result(train, harness, converse):
     """Two runs of the same seed and number of steps score the same to the last bit; another seed does not."""
     scores = []
     for seed in (3, 3, 4):
-        session = converse(seed=seed, max_steps=6)
+        talk = converse(seed=seed, max_steps=6)
         train.main()
-        scores.append(session.score.bpb)
+        scores.append(talk.score.bpb)
     assert scores[0] == scores[1] != scores[2]
 
 
 def trained(train, harness, converse, **settings):
-    """Train a model in a session of its own; return the session, with its score."""
-    session = converse(budget_seconds=1000.0, **settings)
+    """Train a model in a conversation of its own; return that, with its score."""
+    talk = converse(budget_seconds=1000.0, **settings)
     answer, _ = harness._request({"do": "hello", "device": "cpu"})
     runtime, data = harness.Runtime(**answer), harness.load()
     torch.manual_seed(0)
@@ -304,7 +304,7 @@ def trained(train, harness, converse, **settings):
     model.attach_masks("cpu", flex=False)
     train.train(model, train.MuonAdamW(model), data.make_loader(8, runtime), runtime)
     data.evaluate_bpb(model, 8, runtime)
-    return session
+    return talk
 
 
 def test_training_learns(train, harness, converse):

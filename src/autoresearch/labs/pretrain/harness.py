@@ -130,18 +130,20 @@ class Channel:
 # The connection of this process
 
 _channel: Channel | None = None
+_server: subprocess.Popen[bytes] | None = None
+"""The harness that this process started for itself, if any."""
 
 
 def connect() -> Channel:
     """Return the channel to the harness; without a harness, start one for a person at a terminal."""
-    global _channel  # noqa: PLW0603 - there is one harness for one process
+    global _channel, _server  # noqa: PLW0603 - there is one harness for one process
     if _channel is None:
         if CHANNEL_VARIABLE in os.environ:
             _channel = Channel(socket.socket(fileno=int(os.environ.pop(CHANNEL_VARIABLE))))
         else:
             ours, theirs = socket.socketpair()
             server = [sys.executable, str(Path(__file__).with_name("evaluate.py")), "--serve", str(theirs.fileno())]
-            subprocess.Popen(server, pass_fds=[theirs.fileno()])
+            _server = subprocess.Popen(server, pass_fds=[theirs.fileno()])
             theirs.close()
             _channel = Channel(ours)
     return _channel
@@ -227,6 +229,8 @@ class Runtime:
         _request({"do": "finish", "figures": figures})
         connect().close()
         _channel = None
+        if _server is not None:
+            _server.wait()  # it is about to print the summary
 
 
 def keep_freed_memory() -> None:
