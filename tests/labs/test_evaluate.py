@@ -271,7 +271,7 @@ def test_a_bare_start_needs_no_torch(tmp_path, data_dir):
 def test_larger_data_have_more_than_one_question(checks):
     """Every evaluation row is asked about, altered rows differ where they say, and logits hide the true next token."""
     rows = np.random.default_rng(0).integers(0, 50, (100, 17), dtype=np.uint16)
-    exam = checks.Examination(rows, 4, 50, np.random.default_rng(1))
+    exam = checks.Examination(rows, 4, np.ones(50, dtype=bool), np.random.default_rng(1))
     kinds = [question.kind for question in exam.questions]
     assert kinds.count("ordinary") == 25
     assert kinds.count("altered") == kinds.count("logits") == 1
@@ -283,6 +283,24 @@ def test_larger_data_have_more_than_one_question(checks):
         assert (row[:cut] == rows[number, :cut]).all()
         assert row[cut] != rows[number, cut]
         assert positions.max() == cut - 1
+
+
+def test_what_is_worth_nothing_is_not_looked_at(converse, harness):
+    """A model may say anything of BOS as a target, NaN too: it is neither scored nor checked."""
+
+    class Ignores(Uniform):
+        """It leaves BOS out of its losses, as in training."""
+
+        def forward(self, idx, targets=None, reduction="mean"):
+            """Losses, NaN for BOS; or equal logits."""
+            if targets is None:
+                return super().forward(idx)
+            return super().forward(idx, targets).masked_fill(targets.flatten() == self.vocab_size - 1, math.nan)
+
+    talk = converse()
+    data = harness.load()
+    assert data.evaluate_bpb(Ignores(data.vocab_size), 5, harness.Runtime()) > 0
+    assert talk.error is None
 
 
 def test_a_short_evaluation_can_be_examined(converse, harness, prepare, corpus, tmp_path):

@@ -85,13 +85,15 @@ class Examination:
     Args:
         rows: The evaluation rows, shape (N, T + 1), uint16.
         rows_per_batch: Rows of one question; the last ordinary one repeats its last row to be as long as the others.
-        vocab_size: Number of token ids.
+        counts: Whether a target is worth anything, for each token id, shape (V,), bool. What a model says of the others
+            (BOS) is neither scored nor checked.
         secret: Randomness that the model's program cannot know.
     """
 
-    def __init__(self, rows: np.ndarray, rows_per_batch: int, vocab_size: int, secret: np.random.Generator) -> None:
+    def __init__(self, rows: np.ndarray, rows_per_batch: int, counts: np.ndarray, secret: np.random.Generator) -> None:
         self._rows = rows
-        self._vocab_size = vocab_size
+        self._counts = counts
+        self._vocab_size = len(counts)
         self._secret = secret
         self._length = rows.shape[1] - 1
         self._nats = np.full((len(rows), self._length), np.nan, dtype=np.float32)
@@ -157,8 +159,9 @@ class Examination:
             _, claimed = self._second[-1]
             self._logits.append((question, values, claimed[: len(values)]))
             return
-        if (values < -MEAN_NATS).any():
-            raise Invalid(f"a loss of {values.min():.4g} nats is below 0, where no probability can bring it")
+        impossible = values[self._counts[question.rows[:, 1:]] & (values < -MEAN_NATS)]
+        if len(impossible):
+            raise Invalid(f"a loss of {impossible.min():.4g} nats is below 0, where no probability can bring it")
         if question.kind is Kind.ORDINARY:
             self._nats[question.numbers] = values
         else:
@@ -170,7 +173,7 @@ class Examination:
         Raises:
             Invalid: The answers cannot be believed.
         """
-        if np.isfinite(self._nats).all():
+        if np.isfinite(self._nats[self._counts[self._rows[:, 1:]]]).all():
             self._check_second_answers()
             self._check_logits()
         return self._nats
@@ -178,7 +181,8 @@ class Examination:
     def _check_second_answers(self) -> None:
         position = np.arange(self._length)
         for question, values in self._second:
-            left = question.cuts[:, None] - 1 - position  # targets between this one and the first that is another
+            # Targets between this one and the first that is another; 0 too for those that count nothing.
+            left = (question.cuts[:, None] - 1 - position) * self._counts[question.rows[:, 1:]]
             differences = np.abs(values - self._nats[question.numbers])
             if question.kind is Kind.ALTERED:
                 why = (
@@ -205,7 +209,7 @@ class Examination:
             ):
                 targets = tokens[row, question.positions + 1].astype(np.int64)
                 chosen = np.take_along_axis(logits, targets[:, :, None], -1)[:, :, 0]
-                differences.append((normaliser - chosen - claims[row, question.positions]).ravel())
+                differences.append((normaliser - chosen - claims[row, question.positions])[self._counts[targets]])
         why = (
             "losses differ by {} from what the model's own logits say of the same tokens: "
             "its probabilities do not add up to one, or it knew the answer"

@@ -331,7 +331,7 @@ class Conversation:
         some = np.arange(count) * len(rows) // count
         rows, numbers = rows[some], numbers[some]
         secret = np.random.default_rng()  # from the system's entropy: nobody else knows it
-        exam = Examination(np.asarray(rows), rows_per_batch, data.vocab_size, secret)
+        exam = Examination(np.asarray(rows), rows_per_batch, data.token_bytes > 0, secret)
         threading.Thread(target=self._ask, args=(exam,), daemon=True).start()
         largest = 4 * max(rows_per_batch * data.sequence_length, 1 << 28)
         for question in exam.questions:
