@@ -216,7 +216,9 @@ def test_uniform_model_has_the_known_bpb(converse, harness, evaluate, prepare, d
     evaluate.publish(talk, talk.score, tmp_path, talk.summary())
     rows = np.load(tmp_path / "eval_rows.npz")
     assert rows["nats"].sum() / rows["bytes"].sum() / math.log(2) == pytest.approx(bpb)
-    assert json.loads((tmp_path / "evaluation.json").read_text())["bpb"] == bpb
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["bpb"] == bpb
+    assert evaluation["agreement"]["logits"]["largest_nats"] < 1e-5
 
 
 def test_a_fraction_of_the_rows_is_strided(converse, harness):
@@ -255,6 +257,16 @@ def test_own_figures_never_replace_known_ones(converse, harness):
     assert summary["num_steps"] == 0
     assert (summary["depth"], summary["note"]) == (4, "x")
     assert not {"bad name", "nan"} & set(summary)
+
+
+def test_a_worktree_leads_to_its_repository(sandbox, tmp_path):
+    """A run's checkout names the lab that it belongs to, so that ledger and data there can be hidden."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path / "lab")]
+    subprocess.run(["git", "init", "-q", str(tmp_path / "lab")], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    subprocess.run([*git, "worktree", "add", "-q", str(tmp_path / "checkout")], check=True, capture_output=True)
+    assert sandbox._repository_of(tmp_path / "checkout") == [(tmp_path / "lab").resolve()]
+    assert sandbox._repository_of(tmp_path / "lab") == []
 
 
 def test_a_bare_start_needs_no_torch(tmp_path, data_dir):

@@ -19,7 +19,8 @@ no other purpose, which a reader of the change will see.
 
 Tolerances: the same row in another batch has the same losses to the last bit, on a CPU and on an H200 in bfloat16.
 Losses by way of logits differ by rounding: by less than 1e-6 on a CPU; on an H200, where the losses are compiled and
-the logits are not, by 0.05 at most and 0.0008 on average (1,024 tokens, twice). So a factor of 0.998 on all losses is
+the logits are not, by 0.05 at most and 0.0008 on average (1,024 tokens, twice); each run notes its own in
+`evaluation.json`. So a factor of 0.998 on all losses is
 refused there; a peek, or a missing normalisation, is larger by orders of magnitude.
 """
 
@@ -99,6 +100,8 @@ class Examination:
         self._nats = np.full((len(rows), self._length), np.nan, dtype=np.float32)
         self._second: list[tuple[Question, np.ndarray]] = []
         self._logits: list[tuple[Question, np.ndarray, np.ndarray]] = []
+        self.agreement: dict[str, dict[str, float]] = {}
+        """How far answers to several questions about the same tokens were apart, by check."""
         self.questions = list(self._plan(rows_per_batch))
         """All questions, in the order in which they are to be asked."""
 
@@ -180,21 +183,22 @@ class Examination:
 
     def _check_second_answers(self) -> None:
         position = np.arange(self._length)
+        near, before, again = [np.empty(0)], [np.empty(0)], [np.empty(0)]
         for question, values in self._second:
             # Targets between this one and the first that is another; 0 too for those that count nothing.
             left = (question.cuts[:, None] - 1 - position) * self._counts[question.rows[:, 1:]]
             differences = np.abs(values - self._nats[question.numbers])
+            (before if question.kind is Kind.ALTERED else again).append(differences[left > 0])
             if question.kind is Kind.ALTERED:
-                why = (
-                    "losses changed by {} when only the text after them and the other rows of the batch did: "
-                    "the model looks ahead or at other rows, or it remembers"
-                )
-                _compare(differences[(left > 0) & (left <= NEAR_TOKENS)], why)
-            else:
-                why = (
-                    "losses changed by {} when a batch was asked about again: the model remembers, learns or draws lots"
-                )
-            _compare(differences[left > 0], why)
+                near.append(differences[(left > 0) & (left <= NEAR_TOKENS)])
+        why = (
+            "losses changed by {} when only the text after them and the other rows of the batch did: "
+            "the model looks ahead or at other rows, or it remembers"
+        )
+        self._compare("near_a_change", near, why)
+        self._compare("before_a_change", before, why)
+        why = "losses changed by {} when a batch was asked about again: the model remembers or draws lots"
+        self._compare("again", again, why)
 
     def _check_logits(self) -> None:
         differences = []
@@ -214,16 +218,23 @@ class Examination:
             "losses differ by {} from what the model's own logits say of the same tokens: "
             "its probabilities do not add up to one, or it knew the answer"
         )
-        _compare(np.concatenate(differences), why)
+        self._compare("logits", differences, why)
 
+    def _compare(self, check: str, parts: list[np.ndarray], why: str) -> None:
+        """Note how far answers agree; raise Invalid when they differ by more than rounding, once or on average.
 
-def _compare(differences: np.ndarray, why: str) -> None:
-    """Raise Invalid when differences, in nats, are more than rounding: one of them, or their average."""
-    if not len(differences):
-        return
-    worst, mean = float(np.abs(differences).max()), abs(float(differences.mean()))
-    luck = 4 * min(float(differences.std()), 0.1) / math.sqrt(len(differences))
-    if not worst <= ONE_TOKEN_NATS:
-        raise Invalid(why.format(f"up to {worst:.3g} nats"))
-    if not mean <= MEAN_NATS + luck:
-        raise Invalid(why.format(f"{mean:.3g} nats on average"))
+        Args:
+            check: Under which name it is noted.
+            parts: Differences in nats.
+            why: The sentence of a refusal, with a place for the figure.
+        """
+        differences = np.concatenate(parts)
+        if not len(differences):
+            return
+        worst, mean = float(np.abs(differences).max()), abs(float(differences.mean()))
+        luck = 4 * min(float(differences.std()), 0.1) / math.sqrt(len(differences))
+        self.agreement[check] = {"tokens": len(differences), "largest_nats": worst, "mean_nats": mean}
+        if not worst <= ONE_TOKEN_NATS:
+            raise Invalid(why.format(f"up to {worst:.3g} nats"))
+        if not mean <= MEAN_NATS + luck:
+            raise Invalid(why.format(f"{mean:.3g} nats on average"))

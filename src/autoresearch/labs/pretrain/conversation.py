@@ -133,6 +133,8 @@ class Score:
     row_nats: np.ndarray
     row_bytes: np.ndarray
     seconds: float
+    agreement: Mapping[str, Mapping[str, float]]
+    """How far answers about the same tokens were apart, by check."""
 
 
 @dataclass
@@ -340,7 +342,10 @@ class Conversation:
         row_nats = np.where(worth > 0, exam.nats(), 0).sum(1, dtype=np.float64)
         row_bytes = worth.sum(1, dtype=np.int64)
         bpb = float(row_nats.sum() / (math.log(2) * row_bytes.sum()))
-        self.score = Score(bpb if math.isfinite(bpb) else math.nan, numbers, row_nats, row_bytes, self.now() - began)
+        seconds = self.now() - began
+        self.score = Score(
+            bpb if math.isfinite(bpb) else math.nan, numbers, row_nats, row_bytes, seconds, exam.agreement
+        )
         return {"ask": "nothing", "bpb": bpb if math.isfinite(bpb) else None}
 
     def _ask(self, exam: Examination) -> None:

@@ -134,6 +134,7 @@ def publish(talk: Conversation, score: Score, directory: Path, summary: Mapping[
         "dataset": data.manifest["dataset"],
         "sha256": data.manifest["files"][file]["sha256"],
         "seconds": score.seconds,
+        "agreement": score.agreement,
     }
     write_json(directory, "evaluation.json", evaluation)
     if math.isfinite(score.bpb):
