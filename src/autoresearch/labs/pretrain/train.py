@@ -1,21 +1,25 @@
 """Train a small GPT for one fixed budget and report its bits per byte. This is the file a researcher edits.
 
-    python prepare.py && python evaluate.py
+    python harness.py && python train.py
 
-One file on purpose: constants, model, optimiser and loop fit in one head. Data, clock and metric belong to another
-process, which `harness.py` talks to. The shipped sizes suit about twenty seconds on one CPU core; larger machines get
-their own.
+One file on purpose: constants, model, memories, optimiser and loop fit in one head. Data, clock and metric belong to
+another process, which `harness.py` talks to. The shipped sizes suit one CPU core; other machines get their own.
 
-Shapes in comments: B rows, T tokens, C channels, H heads, D channels per head, V vocabulary.
+The model is a transformer with two kinds of recall that cost next to nothing per token. *Memories* are hashed tables
+with a row for every pair and triple of neighbouring tokens: what usually follows them is looked up, not computed.
+*Hints* say which token followed the last time the same pair or triple stood in this document.
+
+Shapes in comments: B rows, T tokens, C channels, H heads, D channels per head, V vocabulary, L layers.
 
 Sources of the parts: rotary positions, Su et al. 2021; QK-norm, Henry et al. 2020; squared ReLU, So et al. 2021
-("Primer"); logit soft-cap, Gemma 2, 2024; value embeddings, Zhou et al. 2024 and the modded-nanogpt speed runs, which
-also gave the x0 and residual weights; Muon, Jordan et al. 2024; cautious decay, Liang et al. 2024.
+("Primer"); logit soft-cap, Gemma 2, 2024; value embeddings, Zhou et al. 2024, and with the x0 and residual weights and
+the smear gate the modded-nanogpt speed runs; hashed n-gram embeddings, Svenstrup et al. 2017, Roy et al. 2022; Muon,
+Jordan et al. 2024; its normalised rows, Li et al. 2025 ("NorMuon"); cautious decay, Liang et al. 2024.
 """
 
-import contextlib
 import gc
 import math
+import os
 import sys
 
 import harness
@@ -34,38 +38,196 @@ MLP_RATIO = 4  # hidden channels of the MLP per channel; 1 to 8
 WINDOW_PATTERN = "L"  # per layer, repeated: L sees the whole row, S the last SHORT_WINDOW tokens; last layer is L
 SHORT_WINDOW = 128  # tokens; 1 to the sequence length
 ROPE_BASE = 10000.0  # longest rotary wavelength in tokens, over 2 pi; 1e3 to 1e6
-QK_SCALE = 1.0  # factor on normalised queries and keys (sharper attention above 1); 0.5 to 2
+QK_SCALE = 1.2  # factor on normalised queries and keys (sharper attention above 1); 0.5 to 2
 LOGIT_SOFTCAP = 15.0  # logits are squashed into plus or minus this; 5 to 100
-VALUE_EMBEDDINGS = True  # per-token values added in every other layer, the last included
-GATE_CHANNELS = 32  # channels that decide each head's value-embedding gate; 1 to MODEL_DIM
+VALUE_EVERY = 2  # every so many layers, the last included, attention mixes in per-token values; 1 to DEPTH
+GATE_CHANNELS = 32  # channels that decide each head's gates; 1 to MODEL_DIM
+SMEAR = True  # whether the embedding of the token before is mixed in, through a gate
+READOUT = True  # whether the head reads a learnt mix of all layers, not the last alone
 RESID_LAMBDA = 1.0  # initial weight of the residual stream at each layer; 0.5 to 1.5
-X0_LAMBDA = 0.1  # initial weight of the embedding added back at each layer; 0 to 0.5
-INIT_SCALE = 1.0  # factor on the initial size of all matrices; 0.1 to 2
+X0_LAMBDA = 0.05  # initial weight of the embedding added back at each layer; 0 to 0.5
+INIT_SCALE = 0.7  # factor on the initial size of all matrices; 0.1 to 2
 EMBEDDING_INIT = 1.0  # standard deviation of token embeddings; 0.1 to 2
 
+# Memories and hints
+BIGRAM_ROWS = 65536  # rows of the table of token pairs; a power of two, 0 for none
+TRIGRAM_ROWS = 65536  # rows of the table of token triples; a power of two, 0 for none
+HINTS = True  # what followed the last time this pair or triple stood in the document
+MEMORY_LR = 0.3  # rate of table rows; 0.01 to 2
+MEMORY_BETA2 = 0.95  # memory of a row's squared gradient, per step that touches it; 0.5 to 0.999
+MEMORY_PATIENCE = 64.0  # touches after which a row's rate follows the schedule: rare rows still learn late; 1 to 1e4
+
 # Batch
-TOTAL_BATCH_SIZE = 4096  # tokens per optimiser step; a power of two
+TOTAL_BATCH_SIZE = 4096  # tokens per optimiser step; a multiple of the row length
 DEVICE_BATCH_SIZE = 16  # rows per forward pass: as many as memory allows; divides the step's rows
 
-# Optimiser. Rates and schedule are those that the original autoresearch published for one H100: what suits another
-# machine is what a campaign finds. Rates of the AdamW groups are for 768 channels and scale with MODEL_DIM ** -0.5.
-EMBEDDING_LR = 0.6  # token and value embeddings; 0.01 to 2
-UNEMBEDDING_LR = 0.004  # output head; 0.0005 to 0.05
+# Optimiser. Rates of the AdamW groups are for 768 channels and scale with MODEL_DIM ** -0.5.
+EMBEDDING_LR = 0.6  # token embeddings; 0.01 to 2
+VALUE_LR = 0.6  # value embeddings; 0.01 to 2
+HINT_LR = 0.3  # embeddings of hints; 0.01 to 2
+UNEMBEDDING_LR = 0.005  # output head; 0.0005 to 0.05
 MATRIX_LR = 0.04  # Muon, all matrices inside the layers; 0.005 to 0.1
-SCALAR_LR = 0.5  # residual weights (x0 weights; the others get a hundredth); 0.05 to 2
+SCALAR_LR = 0.5  # x0 weights; residual and readout weights get a hundredth; 0.05 to 2
 WEIGHT_DECAY = 0.2  # Muon matrices, cautious, falls to 0 over the run; 0 to 0.5
+EMBEDDING_DECAY = 0.001  # token embeddings; 0 to 0.1
+VALUE_DECAY = 0.003  # value embeddings; 0 to 0.1
 ADAM_BETA1 = 0.8  # 0.5 to 0.95
 ADAM_BETA2 = 0.95  # 0.9 to 0.999
 MUON_MOMENTUM = 0.95  # 0.8 to 0.98; shorter runs want less
+MUON_BETA2 = 0.95  # memory of each row's squared update; 0.8 to 0.99
 MUON_STEPS = 5  # Newton-Schulz iterations; 3 to 7
 
 # Schedule, in fractions of the budget
-WARMDOWN_RATIO = 0.5  # last part of the budget over which rates fall linearly; 0 to 1
-FINAL_LR_FRAC = 0.0  # rate at the end as a fraction of the full rate; 0 to 0.3
+MOMENTUM_WARMUP = 0.15  # first part, over which Muon's momentum rises from 0.85; 0 to 1
+WARMDOWN_RATIO = 0.75  # last part of the budget over which rates fall linearly; 0 to 1
+FINAL_LR_FRAC = 0.05  # rate at the end as a fraction of the full rate; 0 to 0.3
 
 # Machine
+ATTENTION = "auto"  # varlen, flex, sdpa (no windows) or dense; auto takes what `doctor` found fastest here
 USE_COMPILE = True  # torch.compile on CUDA; elsewhere compiling costs more than such budgets give back
 USE_BF16 = True  # bfloat16 matrix products where the hardware has them
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Looking back: n-gram keys and hints. All of it is integer work on tokens up to the current one.
+
+
+def history(idx: Tensor, bos: int) -> tuple[Tensor, Tensor]:
+    """Return the token before each token and the one before that, (B, T) each; BOS stands for "another document"."""
+    one = F.pad(idx, (1, 0), value=bos)[:, :-1].where(idx != bos, bos)
+    two = F.pad(idx, (2, 0), value=bos)[:, :-2].where(one != bos, bos)
+    return one, two
+
+
+def hashed(*tokens: Tensor, rows: int) -> Tensor:
+    """Return a table row for each tuple of tokens: every bit of every token moves every bit of the row.
+
+    Multiply and shift, as in the finaliser of MurmurHash3 (Appleby 2011); products wrap around 64 bits.
+    """
+    key = torch.zeros_like(tokens[0])
+    for token in tokens:
+        key = (key ^ (token + 1)) * -0x61C8864680B583EB  # 2**64 over the golden ratio, as a signed number
+        key = key ^ ((key >> 29) & 0x7FFFFFFFF)
+        key = key * -0x3B314601E57A13AD
+        key = key ^ ((key >> 32) & 0xFFFFFFFF)
+    return key & (rows - 1)
+
+
+def earlier_match(keys: Tensor) -> Tensor:
+    """Return where the same key stood last before each position of its row, or -1: (B, T), positions from 0 to T - 1.
+
+    A stable sort puts equal keys side by side in order of position, so the neighbour before is the answer.
+    """
+    T = keys.size(1)
+    order = keys.argsort(dim=1, stable=True)
+    ordered = keys.gather(1, order)
+    same = F.pad(ordered[:, 1:] == ordered[:, :-1], (1, 0))
+    before = F.pad(order, (1, 0))[:, :T].where(same, -1)
+    return torch.empty_like(order).scatter_(1, order, before)
+
+
+def look_back(idx: Tensor, bos: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the rows to look up and the hints for each position, (B, T) each: pairs, triples, token, confidence.
+
+    The hinted token is the one that followed the last earlier place in this document with the same triple, or else the
+    same pair; V where there is none. Its confidence is a bucket: by triple or pair, and by distance in powers of two.
+    """
+    one, two = history(idx, bos)
+    pairs = hashed(one, idx, rows=max(BIGRAM_ROWS, 1))
+    triples = hashed(two, one, idx, rows=max(TRIGRAM_ROWS, 1))
+    document = (idx == bos).cumsum(1)
+    positions = torch.arange(idx.size(1), device=idx.device).expand_as(idx)
+    by_pair = earlier_match((document << 40) | (one << 20) | idx)
+    by_triple = earlier_match((document << 49) | (two << 32) | (one << 16) | idx)
+    place = by_triple.where(by_triple >= 0, by_pair)
+    found = (place >= 0) & (idx != bos)
+    follower = idx.gather(1, (place + 1).clamp(min=0))  # place < position, so place + 1 is at most the position itself
+    token = follower.where(found, bos)  # BOS follows nothing inside a document: it stands for "no hint"
+    distance = (positions - place).clamp(min=1).float().log2().long().clamp(max=HINT_BUCKETS // 2 - 1)
+    confidence = (distance + (by_triple >= 0) * (HINT_BUCKETS // 2)).where(found, HINT_BUCKETS)
+    return pairs, triples, token, confidence
+
+
+HINT_BUCKETS = 24  # twelve powers of two, for pairs and for triples
+
+
+class Memory(nn.Module):
+    """A hashed table whose rows are read and learnt sparsely, outside the compiled graph.
+
+    A dense gradient would be as large as the table and mostly zero. Here a step reads the rows it needs, takes the
+    gradient of what it read, adds up what belongs to the same row, and writes those rows back. All shapes are fixed by
+    the batch, so nothing waits for the GPU: of the places that read the same row one is its owner, which carries the
+    sum; the others write to a spare row at the end that nobody reads.
+    """
+
+    def __init__(self, rows: int, width: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.rows = rows
+        self.register_buffer("table", torch.zeros(rows + 1, width, dtype=dtype), persistent=False)
+        self.register_buffer("square", torch.zeros(rows + 1), persistent=False)  # running mean square of gradients
+        self.register_buffer("touches", torch.zeros(rows + 1), persistent=False)  # steps that touched the row
+        self.register_buffer("owner", torch.zeros(rows + 1, dtype=torch.int32), persistent=False)
+        self.reads: list[tuple[Tensor, Tensor]] = []
+        self.is_silent = False
+
+    def forward(self, keys: Tensor) -> Tensor:
+        """Return the rows of keys, (B, T) to (B, T, width); in training they are remembered for `learn`."""
+        found = self.table[keys]
+        if self.training and self.is_silent:
+            return torch.zeros_like(found).requires_grad_()
+        found.requires_grad_()
+        if self.training:
+            self.reads.append((keys, found))
+        return found
+
+    def learn(self, update, scalars: Tensor) -> None:
+        """Update each row that was read since the last call from the gradients of the readings.
+
+        Args:
+            update: `row_update`, compiled or not.
+            scalars: Rate and schedule of this step, as `row_update` takes them.
+        """
+        if not self.reads:
+            return
+        keys = torch.cat([keys.flatten() for keys, _ in self.reads])
+        gradient = torch.cat([found.grad.flatten(0, 1) for _, found in self.reads])
+        self.reads.clear()
+        numbers = torch.arange(len(keys), dtype=torch.int32, device=keys.device)
+        self.owner[keys] = numbers  # whichever place comes last
+        owner = self.owner[keys]
+        total = torch.zeros(gradient.shape, device=keys.device).index_add_(0, owner, gradient.float())
+        rows, square, touches = update(total, self.table[keys], self.square[keys], self.touches[keys], scalars)
+        mine = keys.where(owner == numbers, self.rows)
+        self.table[mine] = rows
+        self.square[mine] = square
+        self.touches[mine] = touches
+
+    def reset(self) -> None:
+        """Forget everything."""
+        for buffer in (self.table, self.square, self.touches):
+            buffer.zero_()
+        self.reads.clear()
+
+
+def row_update(total: Tensor, rows: Tensor, square: Tensor, touches: Tensor, scalars: Tensor):
+    """Return new rows, squares and touches: RMSProp with one second moment per row.
+
+    A row that was seldom touched keeps a high rate after the schedule has lowered that of the others: it has learnt
+    from few examples yet.
+
+    Args:
+        total: Summed gradients, (N, width).
+        rows: As they are, (N, width).
+        square: Running mean squares, (N,).
+        touches: Steps that have touched each row, (N,).
+        scalars: MEMORY_LR, the schedule's multiplier, MEMORY_BETA2, MEMORY_PATIENCE.
+    """
+    rate, schedule, beta2, patience = scalars.unbind()
+    touches = touches + 1
+    square = torch.lerp(total.square().mean(1), square, beta2)
+    size = (square / (1 - beta2**touches)).sqrt() + 1e-12
+    step = rate * torch.maximum(schedule, patience / (patience + touches)) / size
+    return (rows.float() - step[:, None] * total).to(rows.dtype), square, touches
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -77,10 +239,10 @@ def norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.size(-1),))
 
 
-def rotary_table(length: int, head_dim: int) -> Tensor:
-    """Return cosines and sines of the rotary angles, shape (2, length, head_dim / 2)."""
-    frequencies = ROPE_BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
-    angles = torch.arange(length)[:, None] * frequencies
+def rotary_table(length: int) -> Tensor:
+    """Return cosines and sines of the rotary angles, shape (2, length, 1, D / 2)."""
+    frequencies = ROPE_BASE ** -(torch.arange(0, HEAD_DIM, 2) / HEAD_DIM)
+    angles = torch.arange(length)[:, None, None] * frequencies
     return torch.stack([angles.cos(), angles.sin()])
 
 
@@ -88,90 +250,98 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
     """Turn each pair of channels by its position's angle, so that dot products see relative distance.
 
     Args:
-        x: Queries or keys, shape (B, H, T, D).
-        table: From `rotary_table`, shape (2, T, D / 2), in the type of x.
+        x: Queries or keys, shape (B, T, H, D).
+        table: From `rotary_table`.
     """
-    cos, sin = table
+    cos, sin = table.to(x.dtype)
     a, b = x.chunk(2, dim=-1)  # channel i is paired with i + D / 2
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def window_mask(length: int, window: int) -> Tensor:
-    """Return which keys (columns) each query (row) may see: itself and the window - 1 tokens before it.
+def windows(length: int) -> list[int]:
+    """Return how many tokens each layer sees, itself included; the last layer always sees the whole row."""
+    kinds = [WINDOW_PATTERN[layer % len(WINDOW_PATTERN)] for layer in range(DEPTH - 1)] + ["L"]
+    return [length if kind == "L" else min(SHORT_WINDOW, length) for kind in kinds]
 
-    Shape (length, length), bool.
+
+def make_attention(kind: str, length: int, device: str):
+    """Return a function (q, k, v, window) to the attention output, all (B, T, H, D).
+
+    `varlen` is flash attention as PyTorch ships it, `flex` compiles block-sparse kernels; both skip what a window
+    hides. `sdpa` has no windows: each layer sees the whole row. `dense` computes the whole row and hides part of it:
+    harmless at 256 tokens, twice the time at 2,048.
     """
-    distance = torch.arange(length)[:, None] - torch.arange(length)[None, :]
-    return (distance >= 0) & (distance < window)
+    if kind == "varlen":
+        from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 (slow import)
+
+        def varlen(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+            B, T, H, D = q.shape
+            starts = torch.arange(0, (B + 1) * T, T, dtype=torch.int32, device=q.device)
+            flat = (x.reshape(B * T, H, D) for x in (q, k, v))
+            return varlen_attn(*flat, starts, starts, T, T, window_size=(window - 1, 0)).view(B, T, H, D)
+
+        return varlen
+    if kind == "flex":
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # noqa: PLC0415 (slow import)
+
+        def blocks_of(window: int):
+            def near(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+                return (q >= k) & (q - k < window)
+
+            return create_block_mask(near, None, None, length, length, device=device)
+
+        blocks = {window: blocks_of(window) for window in set(windows(length))}
+
+        def flex(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+            return flex_attention(q, k, v, block_mask=blocks[window]).transpose(1, 2)
+
+        return flex
+
+    position = torch.arange(length, device=device)
+    distance = position[:, None] - position
+
+    def sdpa(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        if kind == "dense" and window < length:
+            mask = (distance >= 0) & (distance < window)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+
+    return sdpa
 
 
-def window_of_layer(layer: int, length: int) -> int:
-    """Return how many tokens a layer sees; the last layer always sees the whole row."""
-    kind = "L" if layer == DEPTH - 1 else WINDOW_PATTERN[layer % len(WINDOW_PATTERN)]
-    return length if kind == "L" else min(SHORT_WINDOW, length)
+class Core(nn.Module):
+    """The dense part of the model: what is compiled, in one graph for training and evaluation alike.
 
+    Matrices of one kind lie in one parameter for all layers, which costs one cast and one optimiser kernel, not L.
+    """
 
-class Attention(nn.Module):
-    """Causal self-attention: normalised, rotated queries and keys, an optional window, optional value embeddings."""
-
-    def __init__(self, layer: int, vocab_size: int, length: int) -> None:
+    def __init__(self, vocab_size: int, length: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.num_heads = MODEL_DIM // HEAD_DIM
-        self.window = window_of_layer(layer, length)
-        self.qkv = nn.Parameter(torch.empty(3, MODEL_DIM, MODEL_DIM))  # three matrices, three Muon updates
-        self.out = nn.Parameter(torch.empty(MODEL_DIM, MODEL_DIM))
-        # Every other layer, counted so that the last one has them: that is where they help most.
-        self.has_values = VALUE_EMBEDDINGS and layer % 2 == (DEPTH - 1) % 2
-        if self.has_values:
-            self.values = nn.Embedding(vocab_size, MODEL_DIM)
-            self.gate = nn.Parameter(torch.empty(self.num_heads, GATE_CHANNELS))
-        self.mask = None  # filled by GPT for windows shorter than the row
-
-    def forward(self, x: Tensor, idx: Tensor, table: Tensor) -> Tensor:
-        """Mix tokens: x (B, T, C) normalised, idx (B, T) token ids, table the rotary angles. Returns (B, T, C)."""
-        B, T, C = x.shape
-        qkv = F.linear(x, self.qkv.view(3 * C, C)).view(B, T, 3, self.num_heads, HEAD_DIM)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
-        if self.has_values:
-            extra = self.values(idx).view(B, T, self.num_heads, HEAD_DIM).transpose(1, 2)
-            gate = 2 * torch.sigmoid(F.linear(x[..., :GATE_CHANNELS], self.gate))  # (B, T, H), 1 at the start
-            v = v + gate.transpose(1, 2).unsqueeze(-1) * extra.to(v.dtype)
-        table = table.to(q.dtype)
-        q, k = rotate(norm(q), table), rotate(norm(k), table)
-        scale = QK_SCALE**2 / math.sqrt(HEAD_DIM)
-        if self.mask is None:
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-        else:
-            y = self.mask(q, k, v, scale)
-        return F.linear(y.transpose(1, 2).reshape(B, T, C), self.out)
-
-
-class MLP(nn.Module):
-    """Two matrices with a squared ReLU between them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.up = nn.Parameter(torch.empty(MLP_RATIO * MODEL_DIM, MODEL_DIM))
-        self.down = nn.Parameter(torch.empty(MODEL_DIM, MLP_RATIO * MODEL_DIM))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform each token: (B, T, C) to (B, T, C)."""
-        return F.linear(F.relu(F.linear(x, self.up)).square(), self.down)
-
-
-class GPT(nn.Module):
-    """Decoder-only transformer. Returns the loss of each token, so training and evaluation compile to one shape."""
-
-    def __init__(self, vocab_size: int, length: int, *, bf16: bool = False) -> None:
-        super().__init__()
-        self.bf16 = bf16
-        self.embedding = nn.Embedding(vocab_size, MODEL_DIM)
-        self.attention = nn.ModuleList(Attention(i, vocab_size, length) for i in range(DEPTH))
-        self.mlp = nn.ModuleList(MLP() for _ in range(DEPTH))
-        self.head = nn.Parameter(torch.empty(vocab_size, MODEL_DIM))  # not tied: tying is far worse at this size
+        self.dtype = dtype
+        self.windows = windows(length)
+        self.value_layers = [layer for layer in range(DEPTH) if (DEPTH - 1 - layer) % VALUE_EVERY == 0]
+        self.memories = [rows for rows in (BIGRAM_ROWS, TRIGRAM_ROWS) if rows]
+        C, H = MODEL_DIM, MODEL_DIM // HEAD_DIM
+        sources = 1 + len(self.memories)  # of values: the token's own, and each memory
+        self.embedding = nn.Embedding(vocab_size, C)
+        self.values = nn.Embedding(vocab_size, C * len(self.value_layers))
+        self.hint = nn.Embedding(vocab_size, C)
+        self.confidence = nn.Embedding(HINT_BUCKETS + 1, C)
+        self.attention = nn.Parameter(torch.empty(DEPTH, 4, C, C))  # queries, keys, values, output
+        self.up = nn.Parameter(torch.empty(DEPTH, MLP_RATIO * C, C))
+        self.down = nn.Parameter(torch.empty(DEPTH, C, MLP_RATIO * C))
+        self.gates = nn.Parameter(torch.empty(len(self.value_layers), sources * H, GATE_CHANNELS))
+        self.smear = nn.Parameter(torch.empty(1, GATE_CHANNELS))
+        self.head = nn.Parameter(torch.empty(vocab_size, C))  # not tied: tying is far worse at this size
         self.resid_lambdas = nn.Parameter(torch.empty(DEPTH))
         self.x0_lambdas = nn.Parameter(torch.empty(DEPTH))
-        self.register_buffer("rotary", rotary_table(length, HEAD_DIM), persistent=False)
+        self.readout = nn.Parameter(torch.empty(DEPTH))
+        self.register_buffer("rotary", rotary_table(length), persistent=False)
+        # Constants that a tuner moves are tensors, not numbers in the graph: a changed value compiles nothing anew.
+        self.register_buffer("qk_scale", torch.tensor(QK_SCALE), persistent=False)
+        self.register_buffer("softcap", torch.tensor(LOGIT_SOFTCAP), persistent=False)
         self.initialise()
 
     @torch.no_grad()
@@ -180,30 +350,85 @@ class GPT(nn.Module):
         bound = INIT_SCALE * (3 / MODEL_DIM) ** 0.5  # uniform with standard deviation INIT_SCALE / sqrt(C)
         nn.init.normal_(self.embedding.weight, std=EMBEDDING_INIT)
         nn.init.normal_(self.head, std=0.001)
-        for attention, mlp in zip(self.attention, self.mlp, strict=True):
-            nn.init.uniform_(attention.qkv, -bound, bound)
-            nn.init.zeros_(attention.out)
-            if attention.has_values:
-                nn.init.uniform_(attention.values.weight, -bound, bound)
-                nn.init.zeros_(attention.gate)
-            nn.init.uniform_(mlp.up, -bound, bound)
-            nn.init.zeros_(mlp.down)
+        nn.init.uniform_(self.attention, -bound, bound)
+        nn.init.uniform_(self.values.weight, -bound, bound)
+        nn.init.uniform_(self.up, -bound, bound)
+        for zero in (self.attention[:, 3], self.down, self.gates, self.smear, self.hint.weight, self.confidence.weight):
+            nn.init.zeros_(zero)
         self.resid_lambdas.fill_(RESID_LAMBDA)
         self.x0_lambdas.fill_(X0_LAMBDA)
+        self.readout.zero_()
+        self.readout[-1] = 1
 
-    def attach_masks(self, device: str, *, flex: bool) -> None:
-        """Give windowed layers their attention: block-sparse FlexAttention when compiled, a dense mask otherwise.
+    def forward(
+        self, idx: Tensor, hint: Tensor, confidence: Tensor, recalled: list[Tensor], first: Tensor, attend
+    ) -> Tensor:
+        """Return logits (B, T, V), float32.
 
-        A dense mask computes the whole row and hides most of it: harmless at 256 tokens, twice the time at 2,048.
+        Args:
+            idx: Token ids, (B, T).
+            hint: Hinted token ids, (B, T).
+            confidence: Bucket of each hint, (B, T).
+            recalled: What each memory has for each position, (B, T, 2 C): a part for the stream, a part for values.
+            first: Whether a document starts here, (B, T): nothing is smeared into it.
+            attend: From `make_attention`.
         """
-        length = self.rotary.size(1)
-        kernels = {}
-        for attention in self.attention:
-            window = attention.window
-            if window < length:
-                if window not in kernels:
-                    kernels[window] = windowed_attention(length, window, device, flex=flex)
-                attention.mask = kernels[window]
+        B, T = idx.shape
+        C, H = MODEL_DIM, MODEL_DIM // HEAD_DIM
+        x = self.embedding(idx)
+        if HINTS:
+            x = x + self.hint(hint) + self.confidence(confidence)
+        for rows in recalled:
+            x = x + rows[..., :C]
+        x = norm(x.to(self.dtype))  # (B, T, C)
+        if SMEAR:
+            gate = torch.sigmoid(F.linear(x[..., :GATE_CHANNELS], self.smear.to(x.dtype))) - 0.5  # 0 at the start
+            x = x + gate.masked_fill(first[..., None], 0) * F.pad(x, (0, 0, 1, 0))[:, :-1]
+        x0 = x
+        values = self.values(idx).to(x.dtype).view(B, T, len(self.value_layers), C).unbind(2)
+        attention, up, down, gates = (w.to(x.dtype).unbind() for w in (self.attention, self.up, self.down, self.gates))
+        mixed = 0
+        for i in range(DEPTH):
+            x = self.resid_lambdas[i].to(x.dtype) * x + self.x0_lambdas[i].to(x.dtype) * x0
+            y = norm(x)
+            q, k, v = F.linear(y, attention[i][:3].reshape(3 * C, C)).view(B, T, 3, H, HEAD_DIM).unbind(2)
+            if i in self.value_layers:
+                n = self.value_layers.index(i)
+                sources = [values[n], *(rows[..., C:] for rows in recalled)]
+                gate = 2 * torch.sigmoid(F.linear(y[..., :GATE_CHANNELS], gates[n])).view(B, T, -1, H, 1)
+                for s, source in enumerate(sources):
+                    v = v + gate[:, :, s] * source.to(x.dtype).view(B, T, H, HEAD_DIM)
+            q = rotate(norm(q) * self.qk_scale.to(x.dtype), self.rotary)
+            k = rotate(norm(k) * self.qk_scale.to(x.dtype), self.rotary)
+            y = attend(q, k, v, self.windows[i]).reshape(B, T, C)
+            x = x + F.linear(y, attention[i][3])
+            x = x + F.linear(F.relu(F.linear(norm(x), up[i])).square(), down[i])
+            if READOUT:
+                mixed = mixed + self.readout[i].to(x.dtype) * x
+        x = norm(mixed if READOUT else x)
+        # Dividing before the product, not after, spares a pass over the largest tensor of the model.
+        logits = F.linear(x / self.softcap.to(x.dtype), self.head.to(x.dtype))
+        return self.softcap * torch.tanh(logits.float())
+
+
+class GPT(nn.Module):
+    """The whole model: memories and hints in front of the dense core."""
+
+    def __init__(self, vocab_size: int, length: int, bos: int, device: str, *, bf16: bool, compiled: bool) -> None:
+        super().__init__()
+        self.bos = bos
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        self.core = Core(vocab_size, length, dtype)
+        self.memories = nn.ModuleList(Memory(rows, 2 * MODEL_DIM, dtype) for rows in self.core.memories)
+        self.attend = make_attention(attention_kind(device, compiled), length, device)
+        self.attend_slowly = make_attention("dense", length, device)  # needs no compiler
+        self.look_back = torch.compile(look_back, dynamic=False) if compiled else look_back
+        self.losses = torch.compile(self.token_losses, dynamic=False) if compiled else self.token_losses
+
+    def token_losses(self, targets: Tensor, *inputs) -> Tensor:
+        """Return the loss of each token in nats, (B, T)."""
+        logits = self.core(*inputs, self.attend)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
     def forward(self, idx: Tensor, targets: Tensor | None = None, reduction: str = "mean") -> Tensor:
         """Return the loss in nats, or logits (B, T, V) without targets.
@@ -213,40 +438,32 @@ class GPT(nn.Module):
             targets: Next token ids, (B, T), int64.
             reduction: "mean" gives a scalar, "none" a loss for each token, (B, T): what `evaluate_bpb` asks for.
         """
-        with torch.autocast(idx.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext():
-            x = norm(self.embedding(idx))  # (B, T, C)
-            x0 = x
-            for i, (attention, mlp) in enumerate(zip(self.attention, self.mlp, strict=True)):
-                x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
-                x = x + attention(norm(x), idx, self.rotary)
-                x = x + mlp(norm(x))
-            # Dividing before the product, not after, spares a pass over the largest tensor of the model.
-            logits = F.linear(norm(x) / LOGIT_SOFTCAP, self.head)
-        logits = LOGIT_SOFTCAP * torch.tanh(logits.float())
-        if targets is None:
-            return logits
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
-        return loss.view(targets.shape) if reduction == "none" else loss
+        with torch.no_grad():
+            pairs, triples, hint, confidence = (self.look_back if targets is not None else look_back)(idx, self.bos)
+        with torch.enable_grad():  # also when evaluating: the graph is then the one that training has compiled
+            keys = [k for k, rows in ((pairs, BIGRAM_ROWS), (triples, TRIGRAM_ROWS)) if rows]
+            recalled = [memory(k) for memory, k in zip(self.memories, keys, strict=True)]
+            inputs = (idx, hint, confidence, recalled, idx == self.bos)
+            if targets is None:
+                return self.core(*inputs, self.attend_slowly)
+            losses = self.losses(targets, *inputs)
+        losses = losses if torch.is_grad_enabled() else losses.detach()
+        return losses if reduction == "none" else losses.mean()
 
     def flops_per_token(self) -> float:
         """Return forward and backward multiply-adds times two: 6 per matrix weight, 12 per channel and key seen."""
-        weights = sum(p.numel() for p in self.parameters() if p.ndim >= 2)
-        weights -= sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Embedding))
-        return 6 * weights + sum(12 * MODEL_DIM * a.window for a in self.attention)
+        matrices = (self.core.attention, self.core.up, self.core.down, self.core.head)
+        return 6 * sum(w.numel() for w in matrices) + sum(12 * MODEL_DIM * window for window in self.core.windows)
 
 
-def windowed_attention(length: int, window: int, device: str, *, flex: bool):
-    """Return a function (q, k, v, scale) to the attention output, all (B, H, T, D), for one window."""
-    if flex:
-        from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # noqa: PLC0415 (slow import)
-
-        def near(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return (q >= k) & (q - k < window)
-
-        blocks = create_block_mask(near, None, None, length, length, device=device)
-        return lambda q, k, v, scale: flex_attention(q, k, v, block_mask=blocks, scale=scale)
-    mask = window_mask(length, window).to(device)
-    return lambda q, k, v, scale: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+def attention_kind(device: str, compiled: bool) -> str:
+    """Return the constant ATTENTION, or where it is `auto` what was measured fastest, or what is likely to be."""
+    kind = ATTENTION if ATTENTION != "auto" else os.environ.get("AUTORESEARCH_ATTENTION", "auto")
+    if kind != "auto":
+        return kind
+    if device == "cpu":
+        return "dense"
+    return "flex" if compiled and device == "cuda" else "sdpa"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -274,81 +491,113 @@ def orthogonalise(g: Tensor, steps: int) -> Tensor:
     return (x.mT if tall else x).float()
 
 
-class MuonAdamW:
-    """Muon for matrices inside the layers, AdamW for embeddings, head and scalars.
+def muon_update(p: Tensor, gradient: Tensor, momentum: Tensor, square: Tensor, scalars: Tensor) -> None:
+    """Apply normalised Muon in place to the matrices of one kind, each (…, rows, columns).
 
-    Matrices of one shape are updated in one batch: a model of many layers then costs as many kernels as one of two.
+    Args:
+        p: Weights.
+        gradient: Theirs.
+        momentum: Running mean of gradients, shaped like p.
+        square: Running mean square of each output row of the update, (…, rows, 1).
+        scalars: Rate, weight decay, momentum, MUON_BETA2.
     """
+    lr, decay, beta, beta2 = scalars.unbind()
+    momentum.lerp_(gradient, 1 - beta)
+    update = orthogonalise(torch.lerp(gradient, momentum, beta).flatten(0, -3), MUON_STEPS).view(p.shape)  # Nesterov
+    # Rows that always move much are slowed, others sped up; the size of the whole update stays what it was.
+    size = update.square().mean(dim=(-2, -1), keepdim=True)
+    square.lerp_(update.square().mean(-1, keepdim=True), 1 - beta2)
+    update = update * (square + 1e-10).rsqrt()
+    update = update * (size / (update.square().mean(dim=(-2, -1), keepdim=True) + 1e-10)).sqrt()
+    update = update * max(1, p.size(-2) / p.size(-1)) ** 0.5  # tall matrices: same size of change per output
+    # Cautious decay: shrink a weight only where the update agrees, so that decay never fights the gradient.
+    p.sub_(lr * (update + decay * p * (update * p >= 0)))
 
-    def __init__(self, model: GPT) -> None:
+
+def adam_update(p: Tensor, gradient: Tensor, first: Tensor, second: Tensor, scalars: Tensor) -> None:
+    """Apply AdamW (Loshchilov and Hutter 2019) in place to one parameter; scalars: rate, decay, betas, step count."""
+    lr, decay, beta1, beta2, step = scalars.unbind()
+    first.lerp_(gradient, 1 - beta1)
+    second.lerp_(gradient.square(), 1 - beta2)
+    update = first / (1 - beta1**step) / ((second / (1 - beta2**step)).sqrt() + 1e-10)
+    p.sub_(lr * (update + decay * p))
+
+
+def update_all(
+    muon: list[tuple[Tensor, ...]], adam: list[tuple[Tensor, ...]], muon_scalars: Tensor, adam_scalars: Tensor
+) -> None:
+    """Apply both optimisers to all dense parameters: one graph, so that small kernels are fused."""
+    for tensors, scalars in zip(muon, muon_scalars.unbind(), strict=True):
+        muon_update(*tensors, scalars)
+    for tensors, scalars in zip(adam, adam_scalars.unbind(), strict=True):
+        adam_update(*tensors, scalars)
+
+
+class Optimiser:
+    """Muon for matrices inside the layers, AdamW for embeddings, head and scalars, sparse RMSProp for memories."""
+
+    def __init__(self, model: GPT, device: str, *, compiled: bool) -> None:
+        core = model.core
         width = (MODEL_DIM / 768) ** -0.5
-        embeddings = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
-        self.adam = [  # (parameters, rate)
-            (embeddings, EMBEDDING_LR * width),
-            ([model.head], UNEMBEDDING_LR * width),
-            ([model.resid_lambdas], SCALAR_LR * 0.01),  # they compound over layers, so they move slowly
-            ([model.x0_lambdas], SCALAR_LR),
+        self.model = model
+        self.device = device
+        self.adam_rates = [  # parameter, rate, decay, beta1
+            (core.embedding.weight, EMBEDDING_LR * width, EMBEDDING_DECAY, ADAM_BETA1),
+            (core.values.weight, VALUE_LR * width, VALUE_DECAY, ADAM_BETA1),
+            (core.hint.weight, HINT_LR * width, 0.0, ADAM_BETA1),
+            (core.confidence.weight, HINT_LR * width, 0.0, ADAM_BETA1),
+            (core.head, UNEMBEDDING_LR * width, 0.01, ADAM_BETA1),
+            (core.smear, 0.01, 0.0, ADAM_BETA1),
+            (core.resid_lambdas, SCALAR_LR * 0.01, 0.0, ADAM_BETA1),  # they compound over layers, so they move slowly
+            (core.readout, SCALAR_LR * 0.01, 0.0, ADAM_BETA1),
+            (core.x0_lambdas, SCALAR_LR, 0.0, 0.96),
         ]
-        matrices = [p for block in (*model.attention, *model.mlp) for p in block.parameters(recurse=False)]
-        shapes = sorted({tuple(p.shape[-2:]) for p in matrices})
-        self.muon = [[p for p in matrices if tuple(p.shape[-2:]) == shape] for shape in shapes]
-        self.reset()
+        self.adam_rates = [group for group in self.adam_rates if self.is_used(group[0])]
+        self.matrices = [core.attention, core.up, core.down, core.gates]
+        self.adam = [(p, torch.zeros_like(p), torch.zeros_like(p)) for p, *_ in self.adam_rates]
+        self.muon = [(p, torch.zeros_like(p), torch.zeros_like(p[..., :1])) for p in self.matrices]
+        self.update_all = torch.no_grad()(torch.compile(update_all, dynamic=False) if compiled else update_all)
+        self.row_update = torch.compile(row_update, dynamic=False) if compiled else row_update
+        self.steps = 0
+
+    def is_used(self, p: Tensor) -> bool:
+        """Whether the constants let this parameter take part."""
+        core = self.model.core
+        unused = [] if HINTS else [core.hint.weight, core.confidence.weight]
+        unused += ([] if SMEAR else [core.smear]) + ([] if READOUT else [core.readout])
+        return all(p is not other for other in unused)
 
     def reset(self) -> None:
-        """Forget moments and step count."""
-        self.step_count = 0
-        self.moments = [[(torch.zeros_like(p), torch.zeros_like(p)) for p in params] for params, _ in self.adam]
-        self.momenta = [torch.zeros_like(stack(params)) for params in self.muon]
+        """Forget moments, step count and what memories hold."""
+        self.steps = 0
+        for _, *state in (*self.muon, *self.adam):
+            for tensor in state:
+                tensor.zero_()
+        for memory in self.model.memories:
+            memory.reset()
 
     @torch.no_grad()
-    def step(self, rate: float, decay: float) -> None:
-        """Update every parameter from its gradient, then drop the gradients.
+    def step(self, progress: float) -> None:
+        """Update every parameter from its gradient, then drop the gradients; progress is the budget's, 0 to 1."""
+        self.steps += 1
+        rate = learning_rate(progress)
+        momentum = MUON_MOMENTUM - (MUON_MOMENTUM - 0.85) * max(0.0, 1 - progress / max(MOMENTUM_WARMUP, 1e-9))
+        muon = [(MATRIX_LR * rate, WEIGHT_DECAY * (1 - progress), momentum, MUON_BETA2) for _ in self.muon]
+        adam = [(lr * rate, decay, beta1, ADAM_BETA2, self.steps) for _, lr, decay, beta1 in self.adam_rates]
+        muon_tensors = [(p, p.grad, *state) for p, *state in self.muon]
+        adam_tensors = [(p, p.grad, *state) for p, *state in self.adam]
+        self.update_all(muon_tensors, adam_tensors, self.on_device(muon), self.on_device(adam))
+        scalars = self.on_device((MEMORY_LR, rate, MEMORY_BETA2, MEMORY_PATIENCE))
+        for memory in self.model.memories:
+            memory.learn(self.row_update, scalars)
+        for p in self.model.parameters():
+            p.grad = None
 
-        Args:
-            rate: Multiplier on all learning rates, 0 to 1.
-            decay: Multiplier on weight decay, 0 to 1.
-        """
-        self.step_count += 1
-        for (params, lr), moments in zip(self.adam, self.moments, strict=True):
-            for p, (first, second) in zip(params, moments, strict=True):
-                adam_update(p, first, second, self.step_count, lr * rate)
-        for params, momentum in zip(self.muon, self.momenta, strict=True):
-            muon_update(params, momentum, MATRIX_LR * rate, WEIGHT_DECAY * decay)
-
-    def zero_grad(self) -> None:
-        """Drop all gradients."""
-        for params in [*(params for params, _ in self.adam), *self.muon]:
-            for p in params:
-                p.grad = None
-
-
-def stack(tensors: list[Tensor]) -> Tensor:
-    """Concatenate matrices (rows, columns) and stacks of them (n, rows, columns) into one (N, rows, columns)."""
-    return torch.cat([t.reshape(-1, *t.shape[-2:]) for t in tensors])
-
-
-def adam_update(p: Tensor, first: Tensor, second: Tensor, step: int, lr: float) -> None:
-    """Apply Adam (Kingma and Ba 2015) to one parameter; moments have its shape and are changed in place."""
-    first.lerp_(p.grad, 1 - ADAM_BETA1)
-    second.lerp_(p.grad.square(), 1 - ADAM_BETA2)
-    scale = lr / (1 - ADAM_BETA1**step)
-    p.addcdiv_(first, (second / (1 - ADAM_BETA2**step)).sqrt_().add_(1e-10), value=-scale)
-
-
-def muon_update(params: list[Tensor], momentum: Tensor, lr: float, decay: float) -> None:
-    """Apply Muon to all matrices of one shape; momentum is (N, rows, columns) and is changed in place."""
-    gradient = stack([p.grad for p in params])
-    momentum.lerp_(gradient, 1 - MUON_MOMENTUM)
-    update = orthogonalise(gradient.lerp_(momentum, MUON_MOMENTUM), MUON_STEPS)  # Nesterov
-    update *= max(1, update.size(-2) / update.size(-1)) ** 0.5  # tall matrices: same size of change per output
-    weights = stack(params)
-    # Cautious decay: shrink a weight only where the update agrees, so that decay never fights the gradient.
-    update += decay * weights * (update * weights >= 0)
-    start = 0
-    for p in params:
-        count = p.numel() // (p.size(-2) * p.size(-1))
-        p.sub_(update[start : start + count].view_as(p), alpha=lr)
-        start += count
+    def on_device(self, numbers) -> Tensor:
+        """Return numbers as a float32 tensor on the device, without waiting for it."""
+        tensor = torch.tensor(numbers)
+        tensor = tensor.pin_memory() if self.device == "cuda" else tensor
+        return tensor.to(self.device, non_blocking=True)
 
 
 def learning_rate(progress: float) -> float:
@@ -376,6 +625,8 @@ def check_constants(data: harness.TrainingData) -> int:
     assert DEPTH >= 1, f"DEPTH {DEPTH} must be at least 1"
     assert WINDOW_PATTERN and set(WINDOW_PATTERN) <= {"L", "S"}, f"WINDOW_PATTERN '{WINDOW_PATTERN}' may hold L and S"
     assert 1 <= GATE_CHANNELS <= MODEL_DIM, f"GATE_CHANNELS {GATE_CHANNELS} must be from 1 to MODEL_DIM {MODEL_DIM}"
+    for name, rows in (("BIGRAM_ROWS", BIGRAM_ROWS), ("TRIGRAM_ROWS", TRIGRAM_ROWS)):
+        assert rows & (rows - 1) == 0, f"{name} {rows} must be a power of two, or 0 for none"
     assert TOTAL_BATCH_SIZE % T == 0, f"TOTAL_BATCH_SIZE {TOTAL_BATCH_SIZE} must be a multiple of the row length {T}"
     rows = TOTAL_BATCH_SIZE // T
     part = min(DEVICE_BATCH_SIZE, rows)
@@ -392,13 +643,6 @@ def bf16_pays(device: str) -> bool:
     return False
 
 
-def peak_flops() -> float:
-    """Return the dense bfloat16 peak of this GPU in FLOP/s from its data sheet; 0 when unknown."""
-    sheet = {"B200": 2.25e15, "H200": 9.89e14, "H100": 9.89e14, "A100": 3.12e14, "4090": 1.65e14, "3090": 7.1e13}
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return next((flops for key, flops in sheet.items() if key in name), 0.0)
-
-
 def peak_memory_mb(device: str) -> float:
     """Return peak memory in MiB: of the GPU, or of this process where it trains in ordinary memory."""
     if device == "cuda":
@@ -412,6 +656,14 @@ def peak_memory_mb(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def driver_memory_mb(device: str) -> float:
+    """Return the memory in use on the GPU as its driver counts it, in MiB: with what no allocator here knows of."""
+    if device != "cuda":
+        return 0.0
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 2**20
+
+
 def stop_if_diverged(loss: float, step: int) -> None:
     """End the run at once when the loss is not a number: nothing after it can be of use."""
     if not math.isfinite(loss):
@@ -419,33 +671,35 @@ def stop_if_diverged(loss: float, step: int) -> None:
         sys.exit(1)
 
 
-def gradient_step(model: nn.Module, optimiser: MuonAdamW, inputs: Tensor, targets: Tensor, progress: float) -> Tensor:
+def gradient_step(model: GPT, optimiser: Optimiser, inputs: Tensor, targets: Tensor, progress: float) -> Tensor:
     """Take one optimiser step on a batch, in parts of at most DEVICE_BATCH_SIZE rows. Returns the mean loss."""
     parts = list(zip(inputs.split(DEVICE_BATCH_SIZE), targets.split(DEVICE_BATCH_SIZE), strict=True))
     total = torch.zeros((), device=inputs.device)
     for x, y in parts:
-        loss = model(x, y, reduction="none").mean() / len(parts)
+        loss = model(x, y) / len(parts)
         loss.backward()
         total += loss.detach()
-    optimiser.step(learning_rate(progress), 1 - progress)
-    optimiser.zero_grad()
+    optimiser.step(progress)
     return total
 
 
-def warm_up(model: nn.Module, raw: GPT, optimiser: MuonAdamW, loader: harness.Loader) -> None:
+def warm_up(model: GPT, optimiser: Optimiser, loader: harness.Loader) -> None:
     """Compile and allocate on random tokens before the clock starts, then put every weight back."""
-    before = {name: value.clone() for name, value in raw.state_dict().items()}
-    gradient_step(model, optimiser, *loader.warmup_batch(), progress=0.0)
-    raw.load_state_dict(before)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for _ in range(2):
+        gradient_step(model, optimiser, *loader.warmup_batch(), progress=0.0)
+    model.load_state_dict(before)
     optimiser.reset()
 
 
-def train(model: nn.Module, optimiser: MuonAdamW, loader: harness.Loader, runtime: harness.Runtime) -> None:
+def train(model: GPT, optimiser: Optimiser, loader: harness.Loader, runtime: harness.Runtime) -> None:
     """Train until the loader ends, which is when the budget does. Prints a line about every 2 % of it."""
     lag = 2 if runtime.device == "cuda" else 0  # reading a fresh loss would stall a GPU; one two steps old is free
     waiting: list[Tensor] = []
     smooth, next_line = 0.0, 0.02
     for inputs, targets in loader:
+        for memory in model.memories:
+            memory.is_silent = loader.epochs > 1
         waiting.append(gradient_step(model, optimiser, inputs, targets, loader.progress))
         if len(waiting) <= lag:
             continue
@@ -474,19 +728,20 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     device = runtime.device
     compiled = USE_COMPILE and device == "cuda"
-    raw = GPT(data.vocab_size, data.sequence_length, bf16=USE_BF16 and bf16_pays(device)).to(device)
-    raw.attach_masks(device, flex=compiled)
-    model = torch.compile(raw, dynamic=False) if compiled else raw
-    optimiser = MuonAdamW(raw)
+    bf16 = USE_BF16 and bf16_pays(device)
+    with torch.device(device):
+        model = GPT(data.vocab_size, data.sequence_length, data.bos_id, device, bf16=bf16, compiled=compiled)
+    optimiser = Optimiser(model, device, compiled=compiled)
     loader = data.make_loader(rows_per_step, runtime)
-    num_params = sum(p.numel() for p in raw.parameters())
+    num_params = sum(p.numel() for p in model.parameters()) + sum(m.table.numel() for m in model.memories)
     runtime.describe(
         constants()
         | {
             "num_params": num_params,
             "device": device,
-            "bf16": raw.bf16,
+            "bf16": bf16,
             "compiled": compiled,
+            "attention": attention_kind(device, compiled),
             "seed": runtime.seed,
             "threads": runtime.threads,
             "budget_seconds": runtime.budget_seconds,
@@ -499,17 +754,19 @@ def main() -> None:
     print(
         f"{num_params / 1e6:.2f} M parameters on {device}, {rows_per_step} rows a step, seed {runtime.seed}", flush=True
     )
-    warm_up(model, raw, optimiser, loader)
+    warm_up(model, optimiser, loader)
     gc.collect()
     gc.freeze()  # nothing built so far is garbage: spare the collector from walking it during training
 
     train(model, optimiser, loader, runtime)
     data.evaluate_bpb(model, min(DEVICE_BATCH_SIZE, rows_per_step), runtime)
     speed = loader.steps * TOTAL_BATCH_SIZE / max(loader.seconds, 1e-9)
+    peak = float(os.environ.get("AUTORESEARCH_PEAK_FLOPS", "0"))  # measured by `doctor`; 0 when it was not
     runtime.finish(
         {
             "peak_vram_mb": round(peak_memory_mb(device), 1),
-            "mfu_percent": round(100 * speed * raw.flops_per_token() / peak_flops(), 2) if peak_flops() else 0.0,
+            "driver_memory_mb": round(driver_memory_mb(device), 1),
+            "mfu_percent": round(100 * speed * model.flops_per_token() / peak, 2) if peak else 0.0,
             "num_params_M": round(num_params / 1e6, 3),
             "depth": DEPTH,
         }
