@@ -60,12 +60,13 @@ def test_the_program_cannot_choose_its_seed(converse, harness):
 def test_an_epoch_serves_every_row_once(converse, harness):
     """Rows come without replacement, and passes are counted."""
     talk = converse()
-    data, loader = loader_of(harness, 1)
+    data = harness.load()
     rows = talk._next_rows(data.num_train_rows)
     assert sorted(rows) == list(range(data.num_train_rows))
     again = talk._next_rows(data.num_train_rows)
     assert sorted(again) == sorted(rows)
     assert list(again) != list(rows)
+    loader = data.make_loader(1, harness.Runtime())
     next(iter(loader))
     assert loader.epochs == 1 / data.num_train_rows
 

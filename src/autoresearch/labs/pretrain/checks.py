@@ -20,8 +20,8 @@ no other purpose, which a reader of the change will see.
 Tolerances: the same row in another batch has the same losses to the last bit, on a CPU and on an H200 in bfloat16.
 Losses by way of logits differ by rounding: by less than 1e-6 on a CPU; on an H200, where the losses are compiled and
 the logits are not, by 0.05 at most and 0.0008 on average (1,024 tokens, twice); each run notes its own in
-`evaluation.json`. So a factor of 0.998 on all losses is
-refused there; a peek, or a missing normalisation, is larger by orders of magnitude.
+`evaluation.json`. So a factor of 0.998 on all losses is refused there; a peek, or a missing normalisation, is larger by
+orders of magnitude.
 """
 
 from __future__ import annotations

@@ -168,6 +168,7 @@ class Conversation:
     _data: prepare.PreparedData | None = None
     _order: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     _epoch: int = -1
+    _upcoming: np.ndarray | None = None
     _reports: int = 0
 
     def __post_init__(self) -> None:
@@ -190,6 +191,8 @@ class Conversation:
                     answer = {"error": str(error)}, b""
                 if answer is not None:
                     self.channel.send(*answer)
+                if message["do"] in ("start", "next") and self._rows_per_step and self.score is None:
+                    self._look_ahead()
         except ChannelClosed:
             return
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -252,6 +255,7 @@ class Conversation:
             )
         if self._started is None:
             self._rows_per_step = rows_per_step
+            self._order, self._epoch, self._upcoming = np.empty(0, dtype=np.int64), -1, None
         return {}
 
     def opened(self) -> prepare.PreparedData:
@@ -284,10 +288,17 @@ class Conversation:
         is_over = seconds >= self._budget_seconds or self.score is not None
         if is_over or (self.settings.max_steps and self.steps >= self.settings.max_steps):
             return {"seconds": seconds}, b""
-        rows = self.opened().train_rows(self._next_rows(self._rows_per_step))
+        self._look_ahead()
+        rows, self._upcoming = self._upcoming, None
         self.steps += 1
         self._requests.append(seconds)
-        return {"seconds": seconds, "epochs": self.epochs}, np.ascontiguousarray(rows)
+        return {"seconds": seconds, "epochs": self.epochs}, rows
+
+    def _look_ahead(self) -> None:
+        """Read the next batch from the disk, while the program is at work on the last one."""
+        if self._upcoming is None:
+            rows = self.opened().train_rows(self._next_rows(self._rows_per_step))
+            self._upcoming = np.ascontiguousarray(rows)
 
     @property
     def epochs(self) -> float:

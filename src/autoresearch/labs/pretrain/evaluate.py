@@ -76,7 +76,7 @@ def run(script: str) -> int:
     child = launch(script, theirs, settings)
     theirs.close()
     try:
-        talk = Conversation(Channel(ours), settings, prepare.load, _meter(settings, os.getpid()))
+        talk = Conversation(Channel(ours), settings, _opened_ahead(), _meter(settings, os.getpid()))
         talk.serve()
         try:
             code = 0 if talk.finished else child.wait(FAREWELL_SECONDS)
@@ -87,6 +87,20 @@ def run(script: str) -> int:
     if code:
         return code if code > 0 else 128 - code
     return conclude(talk)
+
+
+def _opened_ahead() -> Callable[[], prepare.PreparedData]:
+    """Open and check the data while the program imports torch; what is wrong with them is told when it asks."""
+    try:
+        data = prepare.load()
+    except prepare.DataError as error:
+        problem = error
+
+        def fail() -> prepare.PreparedData:
+            raise problem
+
+        return fail
+    return lambda: data
 
 
 def serve(descriptor: int) -> int:
