@@ -259,7 +259,7 @@ def test_a_run_reports_in_print_and_in_files(data_dir, tmp_path):
     progress, block = result.stdout.split("---\n")
     assert re.search(r"(?m)^step \d+ \| [\d.]+% \| loss [\d.]+ \| [\d.]+k tok/s \| \d+ s left$", progress)
     printed = {k: json.loads(v) for k, v in (line.split(":") for line in block.splitlines())}
-    assert list(printed) == SUMMARY
+    assert [name for name in printed if name in SUMMARY] == SUMMARY
     assert printed == json.loads((out / "metrics.json").read_text())
     assert printed["num_steps"] > 1
     assert 0 < printed["val_bpb"] < 8
