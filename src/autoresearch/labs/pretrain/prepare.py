@@ -640,8 +640,8 @@ def tokenise_task(tokenizer_path: str) -> int:
     return 0
 
 
-def read_tokens(paths: list[Path], split: str) -> Iterator[tuple[list[int], int]]:
-    """Yield the documents of a split: token ids and size in bytes."""
+def read_tokens(paths: list[Path], split: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the documents of a split: token ids, uint16, and size in bytes."""
     for path in paths:
         with np.load(path) as stored:
             if f"{split}_tokens" not in stored:
@@ -649,7 +649,7 @@ def read_tokens(paths: list[Path], split: str) -> Iterator[tuple[list[int], int]
             tokens, lengths, sizes = (stored[f"{split}_{what}"] for what in ("tokens", "lengths", "bytes"))
         end = 0
         for length, size in zip(lengths.tolist(), sizes.tolist(), strict=True):
-            yield tokens[end : end + length].tolist(), size
+            yield tokens[end : end + length], size
             end += length
 
 
@@ -684,8 +684,8 @@ def text_bytes(file: Path) -> int:
 
 
 def pack_rows(
-    documents: Iterable[list[int]], row_length: int, bos_id: int, buffer_size: int = 2048
-) -> Iterator[list[int]]:
+    documents: Iterable[np.ndarray | list[int]], row_length: int, bos_id: int, buffer_size: int = 2048
+) -> Iterator[np.ndarray]:
     """Pack documents into full rows that each start with BOS, losing no token.
 
     Each document becomes one or more pieces of BOS + at most row_length - 1 tokens. From a buffer of pieces, each row
@@ -703,19 +703,20 @@ def pack_rows(
         buffer_size: Pieces to choose from. More means fewer cuts.
 
     Yields:
-        Rows of exactly row_length token ids.
+        Rows of exactly row_length token ids, int64.
     """
-    by_length: list[list[list[int]]] = [[] for _ in range(row_length + 1)]
+    # A piece is a view of its document, without BOS: until its row is written, nothing is copied.
+    by_length: list[list[np.ndarray]] = [[] for _ in range(row_length)]
     lengths = 0  # bit n is set when by_length[n] is not empty: finds the best fit without a scan
     num_pieces = 0
 
-    def put(piece: list[int]) -> None:
+    def put(piece: np.ndarray) -> None:
         nonlocal lengths, num_pieces
         by_length[len(piece)].append(piece)
         lengths |= 1 << len(piece)
         num_pieces += 1
 
-    def take(at_most: int) -> list[int] | None:
+    def take(at_most: int) -> np.ndarray | None:
         nonlocal lengths, num_pieces
         length = (lengths & ((2 << at_most) - 1)).bit_length() - 1
         if length < 0:
@@ -725,19 +726,24 @@ def pack_rows(
         num_pieces -= 1
         return piece
 
-    def next_row() -> list[int]:
-        row: list[int] = []
-        while (gap := row_length - len(row)) > 0:
+    def next_row() -> np.ndarray:
+        row = np.full(row_length, bos_id, dtype=np.int64)
+        filled = 0
+        while (gap := row_length - filled - 1) > 0:  # what is left after a BOS
             piece = take(gap)
-            if piece is None and gap > 1 and (longest := take(row_length)) is not None:
+            if piece is None:
+                longest = take(row_length - 1)
+                if longest is None:
+                    break
                 piece = longest[:gap]
-                put([bos_id, *longest[gap:]])
-            row.extend(piece if piece is not None else [bos_id] * gap)
+                put(longest[gap:])
+            row[filled + 1 : filled + 1 + len(piece)] = piece
+            filled += 1 + len(piece)
         return row
 
     for document in documents:
         for start in range(0, len(document), row_length - 1):
-            put([bos_id, *document[start : start + row_length - 1]])
+            put(np.asarray(document[start : start + row_length - 1]))
         while num_pieces > buffer_size:
             yield next_row()
     while num_pieces:
@@ -939,7 +945,7 @@ def num_rotations(num_rows: int, eval_rows: int) -> int:
 
 
 def write_split(
-    documents: Iterable[tuple[list[int], int]],
+    documents: Iterable[tuple[np.ndarray, int]],
     tokenizer: Tokenizer,
     row_length: int,
     directory: Path,
@@ -950,7 +956,7 @@ def write_split(
     figures = {"documents": 0, "bytes": 0, "tokens": 0}
     next_report = time.monotonic() + 5
 
-    def counted() -> Iterator[list[int]]:
+    def counted() -> Iterator[np.ndarray]:
         nonlocal next_report
         for ids, size in documents:
             if _is_full(figures["bytes"], max_bytes):
@@ -966,7 +972,7 @@ def write_split(
     rows_per_file = max(1, SHARD_BYTES // (2 * row_length))
     names: list[str] = []
     rows = 0
-    block: list[list[int]] = []
+    block: list[np.ndarray] = []
 
     def flush() -> None:
         if rows - len(block) == len(names) * rows_per_file:
