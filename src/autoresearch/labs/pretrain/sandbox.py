@@ -125,7 +125,9 @@ def end_family(child: subprocess.Popen[bytes]) -> None:
 
 
 class ProcessorTime:
-    """Processor seconds that a process and everything below it have used, but for this process.
+    """Processor seconds that a process and everything below it have used, but for this process; differences count.
+
+    What the children of this process used that have ended is in it, because orphans of the program become such.
 
     Raises:
         OSError: This system does not tell, and `psutil`, which knows how to ask others, is not installed.
