@@ -12,6 +12,14 @@ first run on a machine is cold and is told apart.
 `--out` gets one line of JSON as each run ends, so a race that is cut short has lost nothing; the same command goes on
 where it stopped, and `--table` only prints what is there. A run that fails is a line too, with its last words.
 
+On two CPU cores a model for an H100 has to shrink. What suits it best there, of batches of 1,024, 2,048 and 4,096
+tokens, rates as they are and halved, heads of 64 and 128 channels, compiled as it is, is this (and `mar8` alike, with
+ASPECT_RATIO=64 besides), on text that its loader does not crop away (see `export.py`):
+
+    python prepare.py --data-dir DATA && python bench/pretrain/export.py --piece-bytes 700 --out TEXT
+    python bench/pretrain/race.py --device cpu --threads 2 --seconds 60 --data DATA --parquet TEXT --rival \
+        original=FOLDER --rival-set original:DEPTH=2,HEAD_DIM=64,DEVICE_BATCH_SIZE=8,TOTAL_BATCH_SIZE=2048
+
 How to read the table: `bpb` is bits per byte on our evaluation rows, mean ± spread over seeds; `paired` is the
 difference to the reference on the very same rows under the same seed, ± its standard error from the rows, of one pair
 (mean over pairs); `beyond` is wall time minus the budget (start-up, compile, evaluation; for rivals without our second
