@@ -371,6 +371,21 @@ def test_programs_that_claim_a_score_get_none(execute, code, outcome):
     assert (result.outcome, result.metric) == (outcome, None), result.detail
 
 
+def test_a_program_that_fails_is_told_as_it_is(execute):
+    """The child's own traceback and exit code reach the ledger, as if there were no parent between."""
+    result = execute("raise KeyError('x')")
+    assert (result.outcome, result.detail.split("\n")[0]) == (Outcome.CRASHED, "KeyError: 'x'")
+
+
+def test_an_answer_of_another_size_is_refused(execute):
+    """Losses that were left out are not skipped."""
+    short = "send = harness.Channel.send\n"
+    short += "harness.Channel.send = lambda self, header, payload=b'': send(self, header, payload[:-1])\n"
+    result = execute(short + "be_scored()")
+    assert result.outcome is Outcome.INVALID
+    assert "bytes where" in result.detail
+
+
 def test_what_a_program_writes_and_prints_never_replaces_its_score(execute):
     """A result file written before the score, and by a process that outlives the program, is replaced or too late."""
     result = execute(
