@@ -21,6 +21,7 @@ import gc
 import math
 import os
 import sys
+from dataclasses import dataclass
 
 import harness
 import torch
@@ -130,7 +131,7 @@ def look_back(idx: Tensor, bos: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the rows to look up and the hints for each position, (B, T) each: pairs, triples, token, confidence.
 
     The hinted token is the one that followed the last earlier place in this document with the same triple, or else the
-    same pair; V where there is none. Its confidence is a bucket: by triple or pair, and by distance in powers of two.
+    same pair; BOS where there is none. Its confidence is a bucket: by triple or pair, and by distance in powers of two.
     """
     one, two = history(idx, bos)
     pairs = hashed(one, idx, rows=max(BIGRAM_ROWS, 1))
@@ -151,34 +152,65 @@ def look_back(idx: Tensor, bos: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 HINT_BUCKETS = 24  # twelve powers of two, for pairs and for triples
 
 
+@dataclass
+class Page:
+    """What a memory has learnt in one pass over the data. The last row is spare: it is written to and never read."""
+
+    table: Tensor
+    """(rows + 1, width)."""
+    square: Tensor
+    """Running mean square of each row's gradients, (rows + 1,)."""
+    touches: Tensor
+    """Steps that touched each row, (rows + 1,)."""
+
+    @classmethod
+    def blank(cls, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> "Page":
+        """Return a page of zeros."""
+        one_each = torch.zeros(2, rows + 1, device=device)
+        return cls(torch.zeros(rows + 1, width, dtype=dtype, device=device), *one_each)
+
+
 class Memory(nn.Module):
     """A hashed table whose rows are read and learnt sparsely, outside the compiled graph.
 
     A dense gradient would be as large as the table and mostly zero. Here a step reads the rows it needs, takes the
     gradient of what it read, adds up what belongs to the same row, and writes those rows back. All shapes are fixed by
     the batch, so nothing waits for the GPU: of the places that read the same row one is its owner, which carries the
-    sum; the others write to a spare row at the end that nobody reads.
+    sum; the others write to the spare row.
+
+    A memory must not be asked about the text it was taught: it would know the answer, and the model would learn to
+    trust it far too much (a twentieth of a second pass cost 0.04 bits per byte). So each pass over the data begins a
+    blank page. An evaluation reads, for each row, whichever of the last two pages has seen more.
     """
 
     def __init__(self, rows: int, width: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.rows = rows
-        self.register_buffer("table", torch.zeros(rows + 1, width, dtype=dtype), persistent=False)
-        self.register_buffer("square", torch.zeros(rows + 1), persistent=False)  # running mean square of gradients
-        self.register_buffer("touches", torch.zeros(rows + 1), persistent=False)  # steps that touched the row
+        self.rows, self.width, self.dtype = rows, width, dtype
         self.register_buffer("owner", torch.zeros(rows + 1, dtype=torch.int32), persistent=False)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.pages: list[Page] = []
         self.reads: list[tuple[Tensor, Tensor]] = []
-        self.is_silent = False
+        self.turn_to(0)
+
+    def turn_to(self, number: int) -> None:
+        """Begin a blank page if this pass over the data, counted from 0, has none yet."""
+        if not self.pages or number > self.number:
+            self.number = number
+            self.pages = [*self.pages[-1:], Page.blank(self.rows, self.width, self.dtype, self.owner.device)]
 
     def forward(self, keys: Tensor) -> Tensor:
         """Return the rows of keys, (B, T) to (B, T, width); in training they are remembered for `learn`."""
-        found = self.table[keys]
-        if self.training and self.is_silent:
-            return torch.zeros_like(found).requires_grad_()
-        found.requires_grad_()
+        *older, page = self.pages
+        found = page.table[keys]
         if self.training:
             self.reads.append((keys, found))
-        return found
+        elif older:
+            knew_more = older[0].touches[keys] > page.touches[keys]
+            found = older[0].table[keys].where(knew_more[..., None], found)
+        return found.requires_grad_()
 
     def learn(self, update, scalars: Tensor) -> None:
         """Update each row that was read since the last call from the gradients of the readings.
@@ -187,8 +219,7 @@ class Memory(nn.Module):
             update: `row_update`, compiled or not.
             scalars: Rate and schedule of this step, as `row_update` takes them.
         """
-        if not self.reads:
-            return
+        page = self.pages[-1]
         keys = torch.cat([keys.flatten() for keys, _ in self.reads])
         gradient = torch.cat([found.grad.flatten(0, 1) for _, found in self.reads])
         self.reads.clear()
@@ -196,17 +227,11 @@ class Memory(nn.Module):
         self.owner[keys] = numbers  # whichever place comes last
         owner = self.owner[keys]
         total = torch.zeros(gradient.shape, device=keys.device).index_add_(0, owner, gradient.float())
-        rows, square, touches = update(total, self.table[keys], self.square[keys], self.touches[keys], scalars)
+        rows, square, touches = update(total, page.table[keys], page.square[keys], page.touches[keys], scalars)
         mine = keys.where(owner == numbers, self.rows)
-        self.table[mine] = rows
-        self.square[mine] = square
-        self.touches[mine] = touches
-
-    def reset(self) -> None:
-        """Forget everything."""
-        for buffer in (self.table, self.square, self.touches):
-            buffer.zero_()
-        self.reads.clear()
+        page.table[mine] = rows
+        page.square[mine] = square
+        page.touches[mine] = touches
 
 
 def row_update(total: Tensor, rows: Tensor, square: Tensor, touches: Tensor, scalars: Tensor):
@@ -620,10 +645,13 @@ def constants() -> dict[str, object]:
 def check_constants(data: harness.TrainingData) -> int:
     """Return rows per optimiser step; AssertionError says in one sentence which constants do not fit together."""
     T = data.sequence_length
+    for name in ("DEPTH", "HEAD_DIM", "SHORT_WINDOW", "DEVICE_BATCH_SIZE", "VALUE_EVERY"):
+        assert globals()[name] >= 1, f"{name} {globals()[name]} must be at least 1"
     assert MODEL_DIM % HEAD_DIM == 0, f"MODEL_DIM {MODEL_DIM} must be a multiple of HEAD_DIM {HEAD_DIM}"
     assert HEAD_DIM % 2 == 0, f"HEAD_DIM {HEAD_DIM} must be even: rotary positions turn pairs of channels"
-    assert DEPTH >= 1, f"DEPTH {DEPTH} must be at least 1"
     assert WINDOW_PATTERN and set(WINDOW_PATTERN) <= {"L", "S"}, f"WINDOW_PATTERN '{WINDOW_PATTERN}' may hold L and S"
+    kinds = ("auto", "varlen", "flex", "sdpa", "dense")
+    assert ATTENTION in kinds, f"ATTENTION '{ATTENTION}' must be one of {', '.join(kinds)}"
     assert 1 <= GATE_CHANNELS <= MODEL_DIM, f"GATE_CHANNELS {GATE_CHANNELS} must be from 1 to MODEL_DIM {MODEL_DIM}"
     for name, rows in (("BIGRAM_ROWS", BIGRAM_ROWS), ("TRIGRAM_ROWS", TRIGRAM_ROWS)):
         assert rows & (rows - 1) == 0, f"{name} {rows} must be a power of two, or 0 for none"
@@ -701,7 +729,7 @@ def train(model: GPT, optimiser: Optimiser, loader: harness.Loader, runtime: har
     smooth, next_line = 0.0, 0.02
     for inputs, targets in loader:
         for memory in model.memories:
-            memory.is_silent = loader.epochs > 1
+            memory.turn_to(int(loader.epochs))
         waiting.append(gradient_step(model, optimiser, inputs, targets, loader.progress))
         if len(waiting) <= lag:
             continue
@@ -735,7 +763,7 @@ def main() -> None:
         model = GPT(data.vocab_size, data.sequence_length, data.bos_id, device, bf16=bf16, compiled=compiled)
     optimiser = Optimiser(model, device, compiled=compiled)
     loader = data.make_loader(rows_per_step, runtime)
-    num_params = sum(p.numel() for p in model.parameters()) + sum(m.table.numel() for m in model.memories)
+    num_params = sum(p.numel() for p in model.parameters()) + sum(m.rows * m.width for m in model.memories)
     runtime.describe(
         constants()
         | {
