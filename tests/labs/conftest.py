@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from tests.labs.pretrain_lab import TINY, load_script, plan, words
+from tests.labs.pretrain_lab import load_script, load_start, plan, words
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +49,37 @@ def evaluate(prepare, harness, checks, conversation, sandbox):
 
 
 @pytest.fixture
+def one_thread():
+    """Small tensors on one thread: results repeat, and colleagues keep their cores."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def train(harness):
     """The lab's train.py as a fresh module, made tiny: tests may change its constants freely."""
-    module = load_script("train", harness=harness)
-    for name, value in TINY.items():
-        setattr(module, name, value)
-    return module
+    return load_start("train", harness).module
+
+
+@pytest.fixture(scope="module")
+def shared_train(harness):
+    """The same, once for all tests of a module: for properties that change nothing."""
+    return load_start("train", harness).module
+
+
+@pytest.fixture
+def baseline(harness):
+    """The lab's baseline.py, likewise."""
+    return load_start("baseline", harness).module
+
+
+@pytest.fixture(params=["train", "baseline"])
+def start(request, harness):
+    """Either starting program: what holds for one holds for the other."""
+    return load_start(request.param, harness)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,9 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 LAB = Path(__file__).parents[2] / "src" / "autoresearch" / "labs" / "pretrain"
 
@@ -19,6 +21,57 @@ TINY = {
     "GATE_CHANNELS": 8,
     "USE_BF16": False,
 }
+
+TINY_TABLES = {"BIGRAM_ROWS": 256, "TRIGRAM_ROWS": 512}
+"""What train.py has beyond baseline.py, made tiny."""
+
+STARTS = {"train": TINY | TINY_TABLES, "baseline": TINY}
+"""The two starting programs of the lab, each with the constants that make it tiny."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A starting program as a fresh module, with the few calls in which the two differ."""
+
+    name: str
+    module: ModuleType
+
+    def build(self, vocab_size, length, bos=0):
+        """Return a model and its optimiser."""
+        if self.name == "baseline":
+            model = self.module.GPT(vocab_size, length)
+            model.attach_masks("cpu", flex=False)
+            return model, self.module.MuonAdamW(model)
+        model = self.module.GPT(vocab_size, length, bos, "cpu", bf16=False, compiled=False)
+        return model, self.module.Optimiser(model, "cpu", compiled=False)
+
+    def warm_up(self, model, optimiser, loader):
+        """Warm up before the clock starts."""
+        models = (model, model) if self.name == "baseline" else (model,)
+        self.module.warm_up(*models, optimiser, loader)
+
+    def state(self, model, optimiser):
+        """Return all that training changes, by name: weights, moments, step count and tables."""
+        import torch
+
+        found = {name: p.detach().clone() for name, p in model.named_parameters()}
+        if self.name == "baseline":
+            moments = [*optimiser.momenta, *(m for group in optimiser.moments for pair in group for m in pair)]
+            steps = optimiser.step_count
+        else:
+            moments = [m for _, *state in (*optimiser.muon, *optimiser.adam) for m in state]
+            moments += [x for memory in model.memories for page in memory.pages for x in vars(page).values()]
+            steps = optimiser.steps
+        found |= {f"moment {i}": m.clone() for i, m in enumerate(moments)}
+        return found | {"steps": torch.tensor(steps)}
+
+
+def load_start(name, harness):
+    """Load a starting program as a fresh module and make it tiny: tests may change its constants freely."""
+    start = Start(name, load_script(name, harness=harness))
+    for constant, value in STARTS[name].items():
+        setattr(start.module, constant, value)
+    return start
 
 
 def load_script(name, **known):

@@ -376,9 +376,10 @@ def constants() -> dict[str, object]:
 def check_constants(data: harness.TrainingData) -> int:
     """Return rows per optimiser step; AssertionError says in one sentence which constants do not fit together."""
     T = data.sequence_length
+    for name in ("DEPTH", "HEAD_DIM", "SHORT_WINDOW", "DEVICE_BATCH_SIZE"):
+        assert globals()[name] >= 1, f"{name} {globals()[name]} must be at least 1"
     assert MODEL_DIM % HEAD_DIM == 0, f"MODEL_DIM {MODEL_DIM} must be a multiple of HEAD_DIM {HEAD_DIM}"
     assert HEAD_DIM % 2 == 0, f"HEAD_DIM {HEAD_DIM} must be even: rotary positions turn pairs of channels"
-    assert DEPTH >= 1, f"DEPTH {DEPTH} must be at least 1"
     assert WINDOW_PATTERN and set(WINDOW_PATTERN) <= {"L", "S"}, f"WINDOW_PATTERN '{WINDOW_PATTERN}' may hold L and S"
     assert 1 <= GATE_CHANNELS <= MODEL_DIM, f"GATE_CHANNELS {GATE_CHANNELS} must be from 1 to MODEL_DIM {MODEL_DIM}"
     assert TOTAL_BATCH_SIZE % T == 0, f"TOTAL_BATCH_SIZE {TOTAL_BATCH_SIZE} must be a multiple of the row length {T}"
