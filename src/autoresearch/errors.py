@@ -2,7 +2,8 @@
 
     AutoResearchError
     ├── UserError          a person can cure it: one sentence says what is wrong, where, what to do
-    │   └── LabError       the lab (its git repository or its autoresearch.toml) is not usable
+    │   ├── LabError       the lab (its git repository or its autoresearch.toml) is not usable
+    │   └── LabIsBusyError another process holds the lab; it will let go of it
     └── LedgerError        the ledger cannot be read or written
 
 A crashed run or a useless proposal is not an error: it is an outcome in the ledger.
@@ -21,6 +22,10 @@ class UserError(AutoResearchError, ValueError):
 
 class LabError(UserError):
     """The lab is not usable as it stands: the message names the file and the key."""
+
+
+class LabIsBusyError(UserError):
+    """Another process runs a campaign or a measurement on this lab just now."""
 
 
 class LedgerError(AutoResearchError):

@@ -142,6 +142,10 @@ class Board:
         """Experiments that count against the limit: those that had a run or wait for one, without the baseline."""
         return len(self._tried) + len(self.fresh)
 
+    def is_submitted(self, number: int) -> bool:
+        """Whether somebody handed an experiment in and may be waiting for its verdict."""
+        return self._experiments[number].proposal.submitted is not None
+
     def twin_of(self, experiment: Experiment) -> int | None:
         """The other experiment whose runs measured the very same program, None if there is none."""
         twin = self._programs.get(experiment.content)

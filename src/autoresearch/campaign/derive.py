@@ -75,6 +75,19 @@ class Automatic:
         return Wish(RETEST, again(board.get(retest.number), retest.moved)) if retest else None
 
 
+class Devotion(Wishes, Protocol):
+    """What a session does that was opened for something else than the campaign's own way."""
+
+    @property
+    def errand(self) -> str:
+        """What it is about, for the line on the screen that begins with the campaign's name."""
+        ...
+
+    def left(self, board: Board) -> int:
+        """How many experiments have no verdict yet; other threads may ask."""
+        ...
+
+
 class Requested:
     """What a person asked for, one after another; what is there already is not made again."""
 
@@ -88,9 +101,14 @@ class Requested:
             researcher: Who stands in the ledger.
             errand: What it is about, for the line on the screen that begins with the campaign's name.
         """
-        self.errand = errand
+        self._errand = errand
         self._choose = choose
         self._researcher = researcher
+
+    @property
+    def errand(self) -> str:
+        """What it is about, in words."""
+        return self._errand
 
     def next(self, board: Board, room: bool) -> Wish | None:
         """The first one that is not there; a person's wish is above the limits."""
@@ -170,7 +188,9 @@ def again(discard: Experiment, moved: Sequence[str] = ()) -> Proposal:
 
 
 def derivation_of(proposal: Proposal, get: Callable[[int], Experiment]) -> Derivation:
-    """How a derived experiment's change is computed, from its plan as the ledger has it."""
+    """How a change that the harness computes is computed, from its plan as the ledger has it."""
+    if proposal.submitted is not None:
+        return Apply(proposal.submitted)
     if proposal.of is None:
         return Switch(json.loads(proposal.notes["set"]))
     commit = get(proposal.of).commit

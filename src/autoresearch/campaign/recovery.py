@@ -64,7 +64,7 @@ def _resume(experiment: Experiment, board: Board, workspace: Workspace, review: 
     if experiment.stage is Stage.DECIDED:
         review.settle(experiment)
         return f"#{number}: made git follow its verdict ({experiment.verdict})"
-    if experiment.stage is Stage.PROPOSING and experiment.proposal.kind.is_derived:
+    if experiment.stage is Stage.PROPOSING and experiment.proposal.is_computed:
         if review.derive(experiment):
             board.fresh.append(number)
         return f"#{number}: its change was computed again"

@@ -15,6 +15,7 @@ from autoresearch.domain.line import EMPTY
 from autoresearch.domain.run import Outcome, RunResult, first_line
 from autoresearch.domain.verdict import Action, Case, Verdict
 from autoresearch.judge.policy import Policy
+from autoresearch.lab.guard import plan_drift
 from autoresearch.lab.protocol import Change, Refusal, Workspace
 from autoresearch.ledger.ledger import Ledger
 
@@ -133,7 +134,8 @@ class Review:
             evidence = {EMPTY: 1} if change.is_empty else {}
             self.decide(replace(experiment, commit=change.commit), Verdict.DISCARD, change.reason, **evidence)
             return None
-        derived = replace(with_change(experiment, change), stage=Stage.PROPOSED)
+        drift = plan_drift(plan, change) if plan.submitted else ""
+        derived = replace(with_change(experiment, change), stage=Stage.PROPOSED, plan_drift=drift)
         return self._board.put(self._ledger.record(derived, "proposed", plan.hypothesis))
 
     def _accept_baseline(self, experiment: Experiment) -> None:

@@ -18,11 +18,13 @@ from functools import partial
 from itertools import count
 
 from autoresearch.campaign.board import Board, Plan
-from autoresearch.campaign.derive import Automatic, Requested, Wishes
+from autoresearch.campaign.briefing import make_brief
+from autoresearch.campaign.derive import Automatic, Devotion, Wishes
 from autoresearch.campaign.disturbance import Disturbances, weigh
 from autoresearch.campaign.recovery import recover
 from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change
 from autoresearch.campaign.sealed import RowErrors, Sealed
+from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import Done, Tasks
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.disturbance import is_judged_anyway
@@ -35,7 +37,6 @@ from autoresearch.judge.policy import Policy
 from autoresearch.lab.guard import plan_drift
 from autoresearch.lab.protocol import Refusal, Workspace
 from autoresearch.ledger.ledger import Ledger
-from autoresearch.researchers.brief import disclosed
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
 from autoresearch.runner.protocol import Engine, Slot
 
@@ -46,6 +47,9 @@ RESTS = (0.02, 0.1, 0.5, 2.0)
 """How long a researcher rests after its first, second, … fruitless proposal when no run ends meanwhile.
 
 In units of a run's budget, which says what waiting costs: 6 s to 10 min where runs train for 5 minutes."""
+
+LOOK_SECONDS = 1.0
+"""How often the scheduler looks whether somebody has handed something in: soon for a person, nothing for a machine."""
 
 DRAIN_SECONDS = 10.0
 """How long a failing session waits for each run that it stopped: the grace of a run and a little more."""
@@ -86,6 +90,7 @@ class Scheduler:
         export: Writes each decided experiment to results.tsv.
         observe: Told of everything worth a line on the screen.
         row_error: Says how much a gain of one experiment over another hangs on the choice of validation rows.
+        submissions: What people and agents hand in from checkouts of their own; nobody does if None.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class Scheduler:
         export: Export = lambda experiment: None,
         observe: Observe = lambda notice: None,
         row_error: RowErrors = lambda baseline, incumbent: None,
+        submissions: Submissions | None = None,
     ) -> None:
         self.board = Board(ledger.experiments(plan.campaign))
         self.running: dict[str, RunTask] = {}
@@ -119,8 +125,9 @@ class Scheduler:
         self._clock = clock
         self.limits = limits
         self._observe = observe
+        self._submissions = submissions
         self._wishes: Wishes = Automatic(plan)
-        self.devotion: Requested | None = None
+        self.devotion: Devotion | None = None
         """What a person asked for when nothing else is to get a slot."""
         self.disturbances = Disturbances(plan.tolerance, len(engine.slots), plan.budget_seconds)
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
@@ -165,7 +172,7 @@ class Scheduler:
             self._drain()
             raise
 
-    def devote(self, wishes: Requested) -> None:
+    def devote(self, wishes: Devotion) -> None:
         """Make only what a person asked for: nobody proposes, what was proposed before waits, no limit holds."""
         self._wishes = self.devotion = wishes
         self._researchers, self.limits = {}, Limits()
@@ -190,6 +197,7 @@ class Scheduler:
     def _dispatch(self) -> None:
         """Give every free slot a run and every idle researcher a brief, as far as there is need."""
         self._check_limits()
+        self._take_submissions()
         for slot in self._engine.slots:
             is_free = slot.name not in self.running and not self.disturbances.is_resting(slot.name, self._clock.now())
             if not self.stopping and is_free and (work := self._next_run(slot)):
@@ -235,7 +243,7 @@ class Scheduler:
 
     def _derive(self) -> None:
         """Put the next experiment that nobody has to write before all proposals, when one is due."""
-        if any(number in self.board.derived for number in self.board.fresh):
+        if any(number in self.board.derived or self.board.is_submitted(number) for number in self.board.fresh):
             return
         board, room = self.board, self._spent(self.board.tried + len(self.proposing)) is None
         while (wish := self._wishes.next(board, room)) is not None and board.best is not None:
@@ -252,10 +260,12 @@ class Scheduler:
 
     def _next_proposal(self) -> Experiment | None:
         """Take the next proposal that may run."""
-        fresh = self.board.fresh
-        if self.board.best is None:
+        fresh, board = self.board.fresh, self.board
+        if board.best is None:
             return None
-        number = next((n for n in fresh if not self.devotion or n in self.board.derived), None)
+        wanted = (n for n in fresh if not self.devotion or n in board.derived)
+        number = next((n for n in fresh if board.is_submitted(n)), None)  # first, since somebody may be waiting
+        number = next(wanted, None) if number is None else number
         if number is None:
             return None
         fresh.remove(number)
@@ -341,6 +351,30 @@ class Scheduler:
 
     # --- proposals --------------------------------------------------------------------------------------------
 
+    def _take_submissions(self) -> None:
+        """Make an experiment of everything that was handed in; a person's wish is above the limits.
+
+        The record comes first and names the submission, so that a kill leaves either a submission that waits, or an
+        experiment that recovery goes on with, and never two experiments.
+        """
+        best = self.board.best
+        if self._submissions is None or self.stopping or best is None:
+            return
+        for submission in self._submissions.waiting():
+            if self._ledger.submitted(submission.commit) is None:
+                assert best.commit is not None
+                number, proposal = self.board.next_number, submission.proposal
+                experiment = Experiment(
+                    self._plan.campaign, number, submission.researcher, best.commit, proposal=proposal
+                )
+                experiment = self.board.put(self._ledger.begin_experiment(experiment))
+                self._submissions.forget(submission.commit)
+                if derived := self._review.derive(experiment):
+                    self.board.fresh.append(number)
+                    self._observe(Notice("proposed", derived, proposal.hypothesis))
+            else:
+                self._submissions.forget(submission.commit)
+
     def _wants_proposal(self) -> bool:
         """Whether one more proposal is needed to keep the slots busy, and allowed."""
         if self._spent(self.board.tried + len(self.proposing)):
@@ -393,25 +427,9 @@ class Scheduler:
         self._tasks.start(task, partial(researcher.propose, brief))
 
     def _brief(self, experiment: Experiment) -> Brief:
-        brief = Brief(
-            campaign=self._plan.campaign,
-            number=experiment.number,
-            seed=self._plan.seed_for(-experiment.number),  # apart from every run's seed
-            worktree=self._workspace.open(experiment.number, experiment.parent),
-            editable=self._plan.editable,
-            metric=self._plan.metric,
-            budget_seconds=self._plan.budget_seconds,
-            parent=experiment.parent,
-            program=self._plan.program,
-            incumbent=self.board.best,
-            noise=self.board.noise,
-            history=self.board.history,
-            in_flight=tuple(e for e in self.board.live.values() if not e.is_baseline and e.number != experiment.number),
-            hardware=self._plan.hardware,
-        )
-        # Of two seeds of one program, because that is what neighbours differ by; and then the step stays what it is.
-        baseline = None if self.board.best is None else self.board.get(0)
-        return disclosed(brief, self._row_error(baseline, baseline) if baseline else None)
+        number, parent = experiment.number, experiment.parent
+        journal, worktree = self._ledger.journal(self._plan.campaign), self._workspace.open(number, parent)
+        return make_brief(self._plan, self.board, journal, self._row_error, number, parent, worktree)
 
     def _take_proposal(self, number: int, proposal: Proposal | NoProposal) -> None:
         experiment = self.board.get(number)
@@ -467,7 +485,8 @@ class Scheduler:
         return max(0.0, self.began_at + self.limits.hours * 3600 - self._clock.now())
 
     def _wait_seconds(self) -> float | None:
-        waits = (self._seconds_left(), self._rest_seconds(), self._slot_rest())
+        look = None if self._submissions is None or self.stopping else LOOK_SECONDS
+        waits = (self._seconds_left(), self._rest_seconds(), self._slot_rest(), look)
         return min((seconds for seconds in waits if seconds is not None), default=None)
 
     def _why_over(self) -> str:
@@ -476,7 +495,7 @@ class Scheduler:
         if self.devotion:
             return "everything that was asked for is measured"
         over = self._spent(self.board.tried)
-        last = [f"{name}: {reasons[-1]}" for name, reasons in self._fruitless.items() if reasons]
+        last = [f"{name}: {self._fruitless[name][-1]}" for name in self._researchers if self._fruitless[name]]
         return over or f"no researcher has anything more to propose ({'; '.join(last)})"
 
 

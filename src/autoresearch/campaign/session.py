@@ -3,6 +3,7 @@
 .autoresearch/
   ledger.db                 the ledger of all campaigns of this lab
   lock, session.json        who is running a campaign now
+  submitted/…               changes that were handed in and wait for a session
   runs/<campaign>/…         a folder for each run: log, answer, metrics
   sessions/…                briefs and logs of researchers that are commands
   worktrees/…               a checkout for each proposal being written
@@ -31,11 +32,12 @@ from autoresearch.campaign.choice import Choice, check_comparable, choose_campai
 from autoresearch.campaign.curves import Curves
 from autoresearch.campaign.review import Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
+from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import ThreadTasks
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.metric import Metric
-from autoresearch.errors import AutoResearchError, LabError, UserError
+from autoresearch.errors import AutoResearchError, LabError, LabIsBusyError
 from autoresearch.host import files
 from autoresearch.host.clock import Clock, SystemClock
 from autoresearch.host.figures import read_figures
@@ -83,6 +85,11 @@ class Home:
         """Briefs and logs of researchers that are commands."""
         return self.folder / "sessions"
 
+    @property
+    def submissions(self) -> Submissions:
+        """Changes that were handed in and wait for a session."""
+        return Submissions(self.folder / "submitted")
+
     def session(self, campaign: str, number: int) -> Path:
         """What the command that wrote this experiment was told and said; absent for other researchers."""
         return self.sessions / f"{campaign}-{number:05d}"
@@ -127,7 +134,13 @@ class Session:
 
 @contextmanager
 def open_session(
-    root: Path, choice: Choice, limits: Limits, observe: Observe, clock: Clock | None = None
+    root: Path,
+    choice: Choice,
+    limits: Limits,
+    observe: Observe,
+    clock: Clock | None = None,
+    *,
+    is_output_ours: bool = False,
 ) -> Iterator[Session]:
     """Check the lab, take its lock, choose or begin the campaign, and join the parts.
 
@@ -137,6 +150,7 @@ def open_session(
         limits: Those of the command line; None in a place means the lab file's.
         observe: Told of everything worth a line.
         clock: The system's when None.
+        is_output_ours: Standard output is for our own result; what the lab says while it prepares is kept out of it.
 
     Raises:
         AutoResearchError: One sentence with the cure; nothing was begun.
@@ -148,13 +162,13 @@ def open_session(
     def choose(config: LabConfig, kind: str, ledger: Ledger) -> Campaign:
         return choose_campaign(root, config, kind, ledger, choice, clock)
 
-    with _joined_parts(root, choose, clock) as parts:
+    with _joined_parts(root, choose, clock, is_output_ours=is_output_ours) as parts:
         home, config, campaign, ledger = parts.home, parts.config, parts.campaign, parts.ledger
         # The recorded one: verdicts of two rules in one campaign would be no rule at all.
         policy = _policy(campaign.policy, campaign.metric, f"campaign {campaign.name!r}")
         curves = Curves(home.runs, campaign.metric, lambda: scheduler.board, forecasts=config.budget.early_stop)
         scheduler = Scheduler(
-            _plan(config, campaign, parts.hardware, root),
+            plan_of(config, campaign, parts.hardware, root),
             ledger,
             parts.workspace,
             _engine(parts, curves),
@@ -165,7 +179,8 @@ def open_session(
             _joined(limits, config),
             partial(_export, home.campaign(campaign.name) / "results.tsv", campaign=campaign),
             observe,
-            partial(_row_error, home.runs, {}),
+            partial(row_error, home.runs, {}),
+            home.submissions,
         )
         _rewrite_export(home, campaign, ledger)
         _end_researchers(home, campaign, ledger)
@@ -276,7 +291,7 @@ def _locked(home: Home) -> Iterator[None]:
     except filelock.Timeout:
         pid = home.running_process()
         who = f"process {pid}" if pid else "another process"
-        raise UserError(
+        raise LabIsBusyError(
             f"{who} is running a campaign on this lab already: see it with `autoresearch status`, "
             "a second one would disturb its runs"
         ) from None
@@ -343,7 +358,8 @@ def _policy(name: str, metric: Metric, where: str) -> Policy:
         raise LabError(f"{where}: {error}") from None
 
 
-def _plan(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Path) -> Plan:
+def plan_of(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Path) -> Plan:
+    """What stays fixed while a campaign runs, from the lab file and the campaign's record."""
     return Plan(
         campaign=campaign.name,
         metric=campaign.metric,
@@ -447,15 +463,15 @@ def _export(path: Path, experiment: Experiment, *, campaign: Campaign) -> None:
     results_tsv.append(path, experiment, campaign.metric)
 
 
-def _row_error(
+def row_error(
     runs: Path, known: dict[tuple[int, int], float | None], baseline: Experiment, incumbent: Experiment
 ) -> float | None:
     """How much a gain hangs on the choice of validation rows, read from the runs' own files once for each incumbent."""
     key = (baseline.number, incumbent.number)
     if key not in known:
-        from autoresearch.campaign.noise import row_error  # noqa: PLC0415 - NumPy costs a tenth of a second
+        from autoresearch.campaign.noise import row_error as read_row_error  # noqa: PLC0415 - NumPy is slow to import
 
-        found = row_error(runs, baseline, incumbent)
+        found = read_row_error(runs, baseline, incumbent)
         known[key] = found.error if found else None
     return known[key]
 

@@ -49,3 +49,10 @@ class Proposal:
     """Anything else that the researcher wants remembered, bounded text only."""
     of: int | None = None
     """The earlier experiment whose change this one takes away or tries again; None for a new idea."""
+    submitted: str | None = None
+    """The commit that holds what somebody handed in from a checkout of his own; None where a researcher was asked."""
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the harness computes the commit under test, so that nobody has to be at work in a worktree."""
+        return self.kind.is_derived or self.submitted is not None

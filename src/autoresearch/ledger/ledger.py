@@ -29,6 +29,9 @@ from autoresearch.errors import LedgerError
 from autoresearch.host.clock import Clock
 from autoresearch.ledger.schema import CAMPAIGN, ENVIRONMENT, EVENT, EXPERIMENT, MIGRATIONS, RUN, VERSION
 
+JOURNAL = "journal"
+"""The event that is an entry of the journal: what was learnt, in prose; briefs carry the newest ones."""
+
 _STAGES = list(Stage)
 
 # Built once: SQLAlchemy then finds their compiled form at once, which halves the cost of a write.
@@ -292,6 +295,25 @@ class Ledger:
                 sa.select(EXPERIMENT).where(EXPERIMENT.c.campaign == campaign).order_by(EXPERIMENT.c.number)
             )
             return [_experiment(row._mapping, runs[row.number]) for row in rows]
+
+    def submitted(self, commit: str) -> Experiment | None:
+        """The experiment, in whichever campaign, that was made of what somebody handed in; None when none was."""
+        # As `_dump` writes it; within a text of the proposal the quotes would have backslashes.
+        named = EXPERIMENT.c.proposal.contains(f'"submitted":"{commit}"', autoescape=True)
+        with self._reading() as connection:
+            found = connection.execute(sa.select(EXPERIMENT).where(named)).first()
+            if found is None:
+                return None
+            query = sa.select(RUN, ENVIRONMENT.c.content).join(ENVIRONMENT, isouter=True).order_by(RUN.c.ordinal)
+            query = query.where(RUN.c.campaign == found.campaign, RUN.c.experiment == found.number)
+            return _experiment(found._mapping, [_run(row._mapping) for row in connection.execute(query)])
+
+    def journal(self, campaign: str) -> list[Event]:
+        """What people, agents and reviews wrote down for those who come later, oldest first."""
+        query = sa.select(EVENT).where(EVENT.c.campaign == campaign, EVENT.c.what == JOURNAL).order_by(EVENT.c.id)
+        with self._reading() as connection:
+            rows = connection.execute(query)
+            return [Event(row.at, row.campaign, row.experiment, row.what, row.detail) for row in rows]
 
     def events(self, campaign: str) -> list[Event]:
         """Everything that happened to a campaign, in order."""

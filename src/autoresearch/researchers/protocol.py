@@ -14,6 +14,14 @@ from autoresearch.domain.rounding import Rounding
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One entry of the journal."""
+
+    by: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Brief:
     """What a researcher is told. It edits the files in `worktree`; everything else is to be read."""
 
@@ -41,6 +49,8 @@ class Brief:
     in_flight: Sequence[Experiment] = ()
     """Proposed or running now: ideas not to repeat."""
     hardware: dict[str, object] = field(default_factory=dict)
+    journal: Sequence[Entry] = ()
+    """What people, agents and reviews wrote down for those who come later, oldest first."""
     rounding: Rounding = field(default_factory=Rounding)
     """What the scores above are rounded to, once `disclosed` has been at them."""
 
