@@ -47,7 +47,8 @@ def test_an_agent_reads_the_brief_edits_and_declares(agent: MakeAgent, brief: Ma
         """,
         edits=True,
     ).propose(told)
-    assert answer == Proposal("deeper", Kind.TUNE, ("DEPTH",), None, 0.5)
+    assert isinstance(answer, Proposal) and answer.usage is not None and answer.usage.seconds
+    assert answer == Proposal("deeper", Kind.TUNE, ("DEPTH",), None, 0.5, usage=answer.usage)
     assert "DEPTH = 9" in (told.worktree / "train.py").read_text()
 
 

@@ -47,8 +47,9 @@ from autoresearch.lab.config import LabConfig, check_lab, load_config
 from autoresearch.lab.workspace import GitWorkspace, hide
 from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
-from autoresearch.researchers.command import CommandResearcher, end_sessions
+from autoresearch.researchers.command import CommandResearcher
 from autoresearch.researchers.protocol import Researcher
+from autoresearch.researchers.session import end_sessions
 from autoresearch.runner.environment import measured_variables, resolve_program
 from autoresearch.runner.local import LocalEngine, Recipe
 from autoresearch.runner.protocol import Slot

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from autoresearch.domain.usage import Usage
+
 
 class Kind(StrEnum):
     """What sort of change a proposal declares itself to be."""
@@ -47,6 +49,8 @@ class Proposal:
     """What the proposal cost to make; None when unknown, never 0 for "unknown"."""
     notes: dict[str, str] = field(default_factory=dict)
     """Anything else that the researcher wants remembered, bounded text only."""
+    usage: Usage | None = None
+    """What it took to write; None for those that no model and no command wrote."""
     of: int | None = None
     """The earlier experiment whose change this one takes away or tries again; None for a new idea."""
     submitted: str | None = None

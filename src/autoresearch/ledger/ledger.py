@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Direction, Metric, Source
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, Split
+from autoresearch.domain.usage import Usage
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import LedgerError
 from autoresearch.host.clock import Clock
@@ -499,7 +501,6 @@ def _campaign(row: sa.RowMapping) -> Campaign:
 
 
 def _experiment(row: sa.RowMapping, runs: list[Run]) -> Experiment:
-    proposal = json.loads(row["proposal"])
     return Experiment(
         campaign=row["campaign"],
         number=row["number"],
@@ -507,7 +508,7 @@ def _experiment(row: sa.RowMapping, runs: list[Run]) -> Experiment:
         parent=row["parent"],
         stage=Stage(row["stage"]),
         commit=row["commit"],
-        proposal=Proposal(**{**proposal, "kind": Kind(proposal["kind"]), "touches": tuple(proposal["touches"])}),
+        proposal=_proposal(json.loads(row["proposal"])),
         verdict=Verdict(row["verdict"]) if row["verdict"] else None,
         reason=row["reason"],
         evidence=json.loads(row["evidence"]),
@@ -521,6 +522,13 @@ def _experiment(row: sa.RowMapping, runs: list[Run]) -> Experiment:
         decided_at=row["decided_at"],
         runs=tuple(runs),
     )
+
+
+def _proposal(fields: dict[str, Any]) -> Proposal:
+    """A plan as it was declared; those of before usage was recorded have none."""
+    usage = fields.pop("usage", None)
+    fields.update(kind=Kind(fields["kind"]), touches=tuple(fields["touches"]), usage=usage and Usage(**usage))
+    return Proposal(**fields)
 
 
 def _run(row: sa.RowMapping) -> Run:

@@ -11,6 +11,7 @@ from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.rounding import Rounding
+from autoresearch.domain.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class NoProposal:
     cost_usd: float | None = None
     interrupted: bool = False
     """It was stopped by us, so it does not count against the researcher."""
+    usage: Usage | None = None
+    """What was used in vain."""
+    away_seconds: float = 0.0
+    """How long asking again would be useless, whatever else happens; infinite when only a person can cure it."""
 
 
 class Researcher(Protocol):

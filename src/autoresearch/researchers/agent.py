@@ -1,0 +1,229 @@
+"""A known coding agent as a researcher: one proposal is one short headless session in a fresh worktree.
+
+It reads the brief on its standard input, edits, writes `proposal.json`, and ends; the harness commits, runs and judges.
+So there is no context to fill up, no prompt that has to beg it to go on, and one bill for each proposal. How each agent
+is started stands in `agents`, how its output is read in `agent_output`.
+
+A provider that is busy is asked again, with longer and longer pauses, as long as the model has not said a word. What
+only a person can cure (no login, no credit, a model that is not there) is one sentence, and the researcher is away for
+the rest of the session; a usage limit keeps it away for a while.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from autoresearch.domain.proposal import Proposal
+from autoresearch.domain.usage import Price
+from autoresearch.errors import AutoResearchError
+from autoresearch.host.files import read_tail, write_text
+from autoresearch.researchers.agent_output import Said, Trouble, events_in, other_lines, trouble_in
+from autoresearch.researchers.agents import PRICES_OF, Agent, price_of
+from autoresearch.researchers.brief import clean, one_line
+from autoresearch.researchers.plan import read_plan
+from autoresearch.researchers.protocol import Brief, NoProposal
+from autoresearch.researchers.session import PASSED, Ended, Place, place_for, run_session, why_it_failed
+
+PAUSES = (10.0, 40.0, 160.0)
+"""Seconds before a busy provider is asked again, and again."""
+
+AWAY_SECONDS = 900.0
+"""How long a researcher is left alone whose provider would not answer, or that has used up what it may use for now."""
+
+_LOG_LIMIT_BYTES = 32 << 20
+"""Agents print every file that they read; what is cut out of the middle would be missing from their bill."""
+
+INSTRUCTIONS = """\
+You are one of several researchers. Make exactly one change, the most promising that you can think of, for the brief
+below, and hand it in. Your working directory is the worktree: edit the editable files in it, in place. Then write
+`proposal.json` in its root, as the last section says, and end. Run nothing, train nothing, commit nothing, and do not
+ask: nobody is there to answer, and the change is run and measured for you.
+
+"""
+
+
+class AgentResearcher:
+    """Ask a coding agent for proposals.
+
+    Args:
+        agent: Which one.
+        name: Who it is in the ledger; the agent's kind if empty.
+        program: How it is started, when not by the agent's own name on PATH.
+        model: The model; the agent's own choice if empty.
+        effort: How hard it is to think; the agent's own choice if empty.
+        arguments: Further arguments.
+        price: What the model costs, when the agent names no figure.
+        timeout_seconds: After this its processes are ended and the proposal counts as none.
+        pass_environment: Names of further variables that it is given.
+        sessions: Where briefs and logs of all sessions are kept; a temporary folder, removed afterwards, if None.
+        environment: What variables are taken from; this process's own if None.
+        pauses: Seconds before each further attempt while the provider is busy.
+        now: A clock that only goes forward.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        name: str = "",
+        program: Sequence[str] = (),
+        model: str = "",
+        effort: str = "",
+        arguments: Sequence[str] = (),
+        price: Price | None = None,
+        timeout_seconds: float = 900.0,
+        pass_environment: Iterable[str] = (),
+        sessions: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        pauses: Sequence[float] = PAUSES,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._agent = agent
+        self._name = name or agent.kind
+        self._model = model
+        self._command = agent.command(program, model, effort, arguments)
+        self._price = price
+        self._timeout_seconds = timeout_seconds
+        self._passed = (*PASSED, *agent.passes, *pass_environment)
+        self._sessions = sessions
+        self._environment = environment
+        self._pauses = pauses
+        self._now = now
+        self._stopping = threading.Event()
+
+    @property
+    def name(self) -> str:
+        """Who it is, in the ledger and in reports."""
+        return self._name
+
+    def stop(self) -> None:
+        """End the session that is under way, or the next one as soon as it begins."""
+        self._stopping.set()
+
+    def propose(self, brief: Brief) -> Proposal | NoProposal:
+        """Run one session and read its plan; blocks until nothing of it is left."""
+        try:
+            with place_for(brief, self._sessions) as place:
+                return self._run(place)
+        except (AutoResearchError, OSError) as error:
+            return NoProposal(f"the session could not be run: {one_line(str(error))}")
+        finally:
+            self._stopping.clear()
+
+    def _run(self, place: Place) -> Proposal | NoProposal:
+        """Ask, and ask again while the provider is busy and there is time."""
+        began = self._now()
+        prompt = place.folder / "prompt.md"
+        write_text(prompt, INSTRUCTIONS + place.markdown.read_text(encoding="utf-8"), durable=False)
+        environment = self._variables(place)
+        try:
+            for attempt, pause in enumerate((*self._pauses, math.inf), 1):
+                left = self._timeout_seconds - (self._now() - began)
+                ended = run_session(
+                    place,
+                    self._command,
+                    stdin=prompt,
+                    env=environment,
+                    timeout_seconds=max(0.1, left),
+                    stopping=self._stopping,
+                    attempt=attempt,
+                    log_limit_bytes=_LOG_LIMIT_BYTES,
+                )
+                said, trouble = self._read(place, attempt, ended)
+                said = self._priced(said, self._now() - began)
+                left = self._timeout_seconds - (self._now() - began)
+                is_busy = trouble in (Trouble.BUSY, Trouble.UNREACHABLE) and not said.usage.output_tokens
+                if not is_busy or pause >= left or self._stopping.wait(pause):
+                    break
+        finally:
+            for folder in self._private(place):
+                shutil.rmtree(folder, ignore_errors=True)
+        return self._judge(ended, said, trouble)
+
+    def _read(self, place: Place, attempt: int, ended: Ended) -> tuple[Said, Trouble | None]:
+        """What the agent said, and what trouble speaks out of it; a session that succeeded had none."""
+        lines = clean(read_tail(place.log(attempt), _LOG_LIMIT_BYTES).decode("utf-8", "replace")).splitlines()
+        said = self._agent.read(events_in(lines))
+        if ended.answer.interrupted or (ended.answer.succeeded and not said.complaint):
+            return said, None
+        # Before it can talk in JSON, and beside it, an agent says what is wrong in plain words.
+        words = said.complaint or (" ".join(other_lines(lines))[-4000:] if not said.usage.turns else "")
+        return replace(said, complaint=said.complaint or words), trouble_in(words)
+
+    def _judge(self, ended: Ended, said: Said, trouble: Trouble | None) -> Proposal | NoProposal:
+        answer, usage, cost = ended.answer, said.usage, said.cost_usd
+        if answer.succeeded and not said.complaint:
+            return replace(read_plan(ended.plan, said.text), cost_usd=cost, usage=usage)
+        if answer.interrupted or self._stopping.is_set():
+            return NoProposal("stopped", cost, interrupted=True, usage=usage)
+        words = one_line(said.complaint, 300)
+        if trouble is not None and (answer.commands and not answer.commands[0].error):
+            away = math.inf if trouble.is_for_a_person else AWAY_SECONDS
+            return NoProposal(self._sentence(trouble, words), cost, usage=usage, away_seconds=away)
+        reason = why_it_failed(answer, self._agent.title, self._timeout_seconds)
+        if answer.succeeded:
+            reason = f"{self._agent.title} gave up"
+        last = words or one_line(said.text, 300)
+        return NoProposal(f"{reason}; it said: {last}" if last else reason, cost, usage=usage)
+
+    def _sentence(self, trouble: Trouble, words: str) -> str:
+        """What is wrong, in the agent's words, and what is to be done."""
+        agent = self._agent
+        named = f" {self._model!r}" if self._model else ""
+        what, cure = {
+            Trouble.LOGGED_OUT: (f"{agent.title} is not logged in", agent.login),
+            Trouble.NO_CREDIT: (f"{agent.title} is out of credit", "add some, or use another account"),
+            Trouble.UNKNOWN_MODEL: (
+                f"{agent.title} cannot use the model{named}",
+                "set `model` of this researcher to another",
+            ),
+            Trouble.OTHER_FLAGS: (
+                f"{agent.title} does not know one of its flags",
+                f"install version {agent.version} or newer, see `autoresearch doctor`",
+            ),
+            Trouble.USAGE_LIMIT: (f"{agent.title} has used up what it may use for now", "it is asked again later"),
+            Trouble.BUSY: (f"the provider of {agent.title} is overloaded", "it is asked again later"),
+            Trouble.UNREACHABLE: (f"the provider of {agent.title} cannot be reached", "it is asked again later"),
+        }[trouble]
+        aside = "; it is set aside for this session" if trouble.is_for_a_person else ""
+        return f"{what}{f' ({words})' if words else ''}: {cure}{aside}"
+
+    def _priced(self, said: Said, seconds: float) -> Said:
+        """With the time that it took, and with a cost: the agent's own, or its tokens by a price that is known."""
+        usage = replace(said.usage, seconds=seconds, model=said.usage.model or self._model)
+        if said.cost_usd is not None:
+            return replace(said, usage=replace(usage, priced_by="agent"))
+        price = self._price or price_of(usage.model)
+        cost = price.of(usage) if price else None
+        if cost is None:
+            return replace(said, usage=usage)
+        by = "lab file" if self._price else f"table of {PRICES_OF}"
+        return replace(said, cost_usd=cost, usage=replace(usage, priced_by=by))
+
+    def _private(self, place: Place) -> tuple[Path, Path]:
+        return place.folder / "agent-home", place.folder / "agent-tmp"
+
+    def _variables(self, place: Place) -> dict[str, str]:
+        """No secret but its own, no telemetry, temporary files in the session, and its own folder where a key will do.
+
+        Where the user has logged in, that folder is his: the login is in it and may be renewed while it is used.
+        """
+        source = os.environ if self._environment is None else self._environment
+        found = {name: source[name] for name in self._passed if source.get(name)}
+        for name, other in self._agent.renamed.items():
+            if other in found:
+                found.setdefault(name, found[other])
+        home, temporary = self._private(place)
+        temporary.mkdir(exist_ok=True)
+        own = {"TMPDIR": str(temporary), **self._agent.sets, **place.variables}
+        if self._agent.folder and self._agent.folder not in found and any(key in found for key in self._agent.keys):
+            home.mkdir(exist_ok=True)
+            own[self._agent.folder] = str(home)
+        return {**found, **own}

@@ -1,0 +1,207 @@
+"""The coding agents that AutoResearch knows how to start: their flags, variables and cures, as data.
+
+Each gets tools to read and edit and, where it can do without one, no shell; asks nobody; keeps nothing of the session;
+reads no settings, servers or memories of its user beyond his login. Flags change from month to month:
+`autoresearch doctor` looks each of `flags` up in the installed version's own help.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from autoresearch.domain.usage import Price
+from autoresearch.researchers.agent_output import (
+    Event,
+    Said,
+    read_claude,
+    read_codex,
+    read_gemini,
+    read_opencode,
+)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One coding agent; `{model}` and `{effort}` are filled in, and left out with their flag when nobody sets them."""
+
+    kind: str
+    """Its name in the lab file."""
+    title: str
+    """Its name in sentences."""
+    program: str
+    version: str
+    """The versions that this was tried with."""
+    install: str
+    arguments: tuple[str, ...]
+    read: Callable[[Iterable[Event]], Said]
+    login: str
+    """What a person does who is logged out."""
+    model: tuple[str, ...] = ("--model", "{model}")
+    effort: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+    """What has to stand behind everything else."""
+    passes: tuple[str, ...] = ()
+    """Variables that lead it to its provider."""
+    sets: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    """Variables any of which replaces a login, so that the user's own folder is not needed at all."""
+    folder: str = ""
+    """The variable that moves its own folder elsewhere; a fresh one for each session when there is a key."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Variables under which it expects another's content."""
+    help: tuple[str, ...] = ("--help",)
+    flags: tuple[str, ...] = ()
+    """What its help has to name."""
+    status: tuple[str, ...] = ()
+    """Arguments that say without a model, and without costs, whether it is logged in; exit status 0 means yes."""
+    logins: tuple[str, ...] = ()
+    """Files below the home folder any of which a login leaves."""
+
+    def command(self, program: Iterable[str], model: str, effort: str, more: Iterable[str]) -> list[str]:
+        """The whole command line; the prompt goes to its standard input."""
+        chosen = [part.format(model=model) for part in self.model] if model else []
+        chosen += [part.format(effort=effort) for part in self.effort] if effort else []
+        return [*(tuple(program) or (self.program,)), *self.arguments, *chosen, *more, *self.last]
+
+
+_NETWORK = (
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+
+CLAUDE = Agent(
+    kind="claude",
+    title="Claude Code",
+    program="claude",
+    version="2.1",
+    install="npm install -g @anthropic-ai/claude-code",
+    # No shell among the tools: then it needs no permission, works as root, and cannot train on its own.
+    arguments=(
+        "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "acceptEdits",
+        "--tools", "Read,Edit,Write,Grep,Glob", "--max-turns", "60", "--strict-mcp-config", "--setting-sources", "",
+        "--no-session-persistence",
+    ),
+    effort=("--effort", "{effort}"),
+    read=read_claude,
+    login="start `claude` once and log in, or set ANTHROPIC_API_KEY",
+    passes=(
+        "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL", "CLAUDE_CONFIG_DIR",
+        "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "AWS_REGION", "AWS_PROFILE",
+        "AWS_BEARER_TOKEN_BEDROCK", "ANTHROPIC_VERTEX_PROJECT_ID", "CLOUD_ML_REGION", *_NETWORK,
+    ),
+    sets={
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1",
+        "DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_MAX_RETRIES": "3",
+    },
+    keys=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
+    folder="CLAUDE_CONFIG_DIR",
+    flags=(
+        "--output-format", "--verbose", "--permission-mode", "--tools", "--strict-mcp-config", "--setting-sources",
+        "--no-session-persistence", "--model", "--effort",
+    ),
+    status=("auth", "status"),
+    logins=(".claude/.credentials.json",),
+)  # fmt: skip
+
+CODEX = Agent(
+    kind="codex",
+    title="Codex",
+    program="codex",
+    version="0.169",
+    install="npm install -g @openai/codex",
+    # Its way to read and edit is a shell, so it works in its own sandbox: it may write in the worktree only.
+    arguments=(
+        "exec", "--json", "--ephemeral", "--ignore-user-config", "--skip-git-repo-check", "--sandbox",
+        "workspace-write", "-c", 'approval_policy="never"', "-c", "check_for_update_on_startup=false",
+    ),
+    effort=("-c", 'model_reasoning_effort="{effort}"'),
+    last=("-",),
+    read=read_codex,
+    login="start `codex login` once, or set CODEX_API_KEY",
+    passes=("CODEX_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME", *_NETWORK),
+    keys=("CODEX_API_KEY", "OPENAI_API_KEY"),
+    folder="CODEX_HOME",
+    renamed={"CODEX_API_KEY": "OPENAI_API_KEY"},
+    help=("exec", "--help"),
+    flags=("--json", "--ephemeral", "--ignore-user-config", "--skip-git-repo-check", "--sandbox", "--model"),
+    status=("login", "status"),
+    logins=(".codex/auth.json",),
+)  # fmt: skip
+
+GEMINI = Agent(
+    kind="gemini",
+    title="Gemini CLI",
+    program="gemini",
+    version="0.61",
+    install="npm install -g @google/gemini-cli",
+    arguments=("--output-format", "stream-json", "--approval-mode", "auto_edit", "--skip-trust"),
+    read=read_gemini,
+    login="start `gemini` once and log in, or set GEMINI_API_KEY",
+    passes=(
+        "GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL", "GOOGLE_GENAI_USE_VERTEXAI",
+        "GOOGLE_GENAI_USE_GCA", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GOOGLE_APPLICATION_CREDENTIALS",
+        "GEMINI_CLI_HOME", *_NETWORK,
+    ),
+    sets={"GEMINI_TELEMETRY_ENABLED": "false"},
+    keys=("GEMINI_API_KEY",),
+    folder="GEMINI_CLI_HOME",
+    flags=("--output-format", "--approval-mode", "--skip-trust", "--model"),
+    logins=(".gemini/oauth_creds.json", ".gemini/gemini-credentials.json"),
+)  # fmt: skip
+
+OPENCODE = Agent(
+    kind="opencode",
+    title="opencode",
+    program="opencode",
+    version="1.18",
+    install="npm install -g opencode-ai",
+    arguments=("run", "--format", "json"),
+    effort=("--variant", "{effort}"),
+    read=read_opencode,
+    login="start `opencode auth login` once, or set your provider's key and name it in pass_environment",
+    passes=(
+        "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "OPENCODE_API_KEY",
+        "OPENCODE_AUTH_CONTENT", "OPENCODE_CONFIG", *_NETWORK,
+    ),
+    sets={
+        "OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_SHARE": "1",
+        # It allows everything that is not denied.
+        "OPENCODE_PERMISSION": json.dumps({
+            "edit": "allow", "read": "allow", "glob": "allow", "grep": "allow", "list": "allow", "bash": "deny",
+            "task": "deny", "webfetch": "deny", "websearch": "deny", "external_directory": "deny",
+        }),
+    },
+    help=("run", "--help"),
+    flags=("--format", "--model", "--variant"),
+    logins=(".local/share/opencode/auth.json",),
+)  # fmt: skip
+
+AGENTS: Mapping[str, Agent] = {agent.kind: agent for agent in (CLAUDE, CODEX, GEMINI, OPENCODE)}
+"""By kind."""
+
+PRICES_OF = "2026-06"
+PRICES: Mapping[str, Price] = {
+    "gpt-5": Price(1.25, 0.125, 10.0),
+    "gpt-5-codex": Price(1.25, 0.125, 10.0),
+    "gpt-5-mini": Price(0.25, 0.025, 2.0),
+    "gpt-5.1": Price(1.25, 0.125, 10.0),
+    "gpt-5.1-codex": Price(1.25, 0.125, 10.0),
+    "gpt-5.2": Price(1.75, 0.175, 14.0),
+    "gpt-5.2-codex": Price(1.75, 0.175, 14.0),
+    "gpt-5.3-codex": Price(1.75, 0.175, 14.0),
+    "gpt-5.4": Price(2.5, 0.25, 15.0),
+    "gpt-5.4-mini": Price(0.75, 0.075, 4.5),
+    "gpt-5.5": Price(5.0, 0.5, 30.0),
+    "gemini-2.5-pro": Price(1.25, 0.125, 10.0),
+    "gemini-2.5-flash": Price(0.3, 0.03, 2.5),
+}
+"""List prices of prompts below 200,000 tokens, of `PRICES_OF`, for agents that name no figure of their own: those of
+OpenAI as in `data/tables/copilot/models-and-pricing.yml` of github.com/github/docs, those of Google as in its own list.
+A price in the lab file goes before; a model that is in neither costs "unknown"."""
+
+
+def price_of(model: str) -> Price | None:
+    """The list price of a model, with or without its provider's name; None when it is not in the table."""
+    return PRICES.get(model.rsplit("/", 1)[-1].lower())

@@ -1,0 +1,150 @@
+"""One session of somebody else's program that writes a proposal: its folder, its brief, its end.
+
+What a command and a coding agent have in common: a fresh folder for each session, the brief as files, a supervisor
+with a time-out, an environment without secrets, and the plan read back as bytes, whatever was left in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoresearch.errors import AutoResearchError
+from autoresearch.host.files import read_regular, write_text
+from autoresearch.host.process import Answer, Command, end, run_supervised
+from autoresearch.researchers.brief import render_json, render_markdown
+from autoresearch.researchers.protocol import Brief
+
+PASSED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
+    "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR",
+    "SYSTEMROOT", "COMSPEC", "PATHEXT", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "TEMP", "TMP",
+)  # fmt: skip
+"""Variables that every command needs and that hold no secret."""
+
+LOG = "researcher"
+PROPOSAL = "proposal.json"
+PROCESS = "process"
+"""The supervisor's own folder in a session's: it sets aside whatever it finds in it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A session's folder with the brief in it."""
+
+    folder: Path
+    brief: Brief
+
+    @property
+    def json(self) -> Path:
+        """The brief for programs."""
+        return self.folder / "brief.json"
+
+    @property
+    def markdown(self) -> Path:
+        """The brief as a page to read."""
+        return self.folder / "brief.md"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Where brief and plan are, for the program's environment."""
+        return {
+            "AUTORESEARCH_BRIEF": str(self.json),
+            "AUTORESEARCH_BRIEF_MARKDOWN": str(self.markdown),
+            "AUTORESEARCH_PROPOSAL": str(self.folder / PROPOSAL),
+        }
+
+    def process(self, attempt: int = 1) -> Path:
+        """The supervisor's folder of one attempt."""
+        return self.folder / (PROCESS if attempt == 1 else f"{PROCESS}-{attempt}")
+
+    def log(self, attempt: int = 1) -> Path:
+        """What the program printed."""
+        return self.process(attempt) / f"{LOG}.log"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one attempt ended."""
+
+    answer: Answer
+    plan: bytes | None
+    """What it left as its plan; None when there is none."""
+
+
+@contextlib.contextmanager
+def place_for(brief: Brief, sessions: Path | None) -> Iterator[Place]:
+    """A fresh folder with the brief in it; a temporary one when sessions are not kept."""
+    if sessions is not None:
+        yield _told(Place(_fresh_folder(sessions, f"{brief.campaign}-{brief.number:05d}").absolute(), brief))
+        return
+    with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
+        yield _told(Place(Path(folder).absolute(), brief))
+
+
+def run_session(
+    place: Place,
+    argv: Sequence[str],
+    *,
+    stdin: Path,
+    env: Mapping[str, str],
+    timeout_seconds: float,
+    stopping: threading.Event,
+    attempt: int = 1,
+    log_limit_bytes: int = 4 << 20,
+) -> Ended:
+    """Run one program in the worktree until nothing of it is left, and take its plan from wherever it put it."""
+    stray = place.brief.worktree / PROPOSAL
+    is_theirs = stray.exists() or stray.is_symlink()  # a file of the lab's own is no plan
+    command = Command(LOG, tuple(argv), place.brief.worktree, timeout_seconds, stdin=stdin)
+    answer = run_supervised(
+        place.process(attempt), [command], env=env, stopping=stopping, log_limit_bytes=log_limit_bytes
+    )
+    plan = read_regular(place.folder / PROPOSAL)
+    if not is_theirs:
+        plan = read_regular(stray) if plan is None else plan
+        if stray.is_symlink() or not stray.is_dir():
+            stray.unlink(missing_ok=True)
+    return Ended(answer, plan)
+
+
+def why_it_failed(answer: Answer, program: str, timeout_seconds: float) -> str:
+    """Why a session that failed did so, as the beginning of a sentence."""
+    ended = answer.commands[0] if answer.commands else None
+    if ended is None or answer.error:
+        return f"the session failed: {answer.error or 'nothing was started'}"
+    if ended.error:
+        return f"{program} could not be started: {ended.error}"
+    if ended.timed_out:
+        return f"no proposal within {timeout_seconds:g} s"
+    status = f"signal {ended.signal}" if ended.signal else f"exit status {ended.exit_code}"
+    return f"{program} ended with {status}"
+
+
+def end_sessions(sessions: Path, campaign: str, number: int) -> None:
+    """End what a killed campaign left at work on one proposal: it would go on thinking, paying and writing unheard."""
+    for session in sessions.glob(f"{campaign}-{number:05d}*"):
+        for process in session.glob(f"{PROCESS}*"):
+            end(process)
+
+
+def _told(place: Place) -> Place:
+    write_text(place.json, render_json(place.brief), durable=False)
+    write_text(place.markdown, render_markdown(place.brief), durable=False)
+    return place
+
+
+def _fresh_folder(parent: Path, name: str) -> Path:
+    """A folder that no session has used: a repeated proposal is a new session with a log of its own."""
+    for number in range(1, 10_000):
+        folder = parent / (name if number == 1 else f"{name}.{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AutoResearchError(f"{parent / name} was used too often; remove old sessions")
