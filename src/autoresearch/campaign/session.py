@@ -101,6 +101,8 @@ class Home:
         pid, began = session.get("pid"), session.get("process_began")
         try:
             alive = isinstance(pid, int) and psutil.Process(pid).create_time() == began
+            # Started by a server for agents and killed, it stays as a zombie until that server looks.
+            alive = alive and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return None
         return pid if alive else None

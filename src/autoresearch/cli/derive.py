@@ -13,14 +13,9 @@ from rich.text import Text
 from autoresearch.campaign.board import Board
 from autoresearch.campaign.choice import Choice
 from autoresearch.campaign.derive import ABLATE, RETEST, Requested, again, made, map_wishes
-from autoresearch.campaign.review import Notice
-from autoresearch.campaign.session import open_session
-from autoresearch.cli.live import open_screen
+from autoresearch.cli.errand import carry_out
 from autoresearch.cli.reading import AsJson, Lab, Name, find, opened, print_json
-from autoresearch.cli.stopping import stopping_on_signals
 from autoresearch.cli.terminal import Terminal
-from autoresearch.cli.writing import write_campaign_report
-from autoresearch.domain.budget import Limits
 from autoresearch.domain.constants import ConstantValue
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.line import contributions, removed_by
@@ -76,7 +71,7 @@ def ablate(
     if not listing:
         wanted = f"takes {'each part' if numbers is None else ', '.join(f'#{n}' for n in numbers)} away by itself"
         request = Requested(lambda board: map_wishes(board, switches, numbers, runs), ABLATE, wanted)
-        reason = _carry_out(lab, chosen, request, plain=plain, quiet=as_json)
+        reason = carry_out(_root(lab), Choice(chosen.name), request, plain=plain, quiet=as_json)
     with opened(lab, chosen.name) as (home, ledger, _):
         found = contribution_map(ledger.experiments(chosen.name), chosen.metric, switches)
     path = home.campaign(chosen.name) / FIGURE
@@ -115,7 +110,7 @@ def retest(
     wishes = [again(discard) for discard in discards.values()]
     before = {e.number for e in experiments}
     request = Requested(lambda board: wishes, RETEST, f"tries {', '.join(f'#{w.of}' for w in wishes)} again")
-    reason = _carry_out(lab, chosen, request, plain=plain, quiet=as_json)
+    reason = carry_out(_root(lab), Choice(chosen.name), request, plain=plain, quiet=as_json)
     with opened(lab, chosen.name) as (_, ledger, _):
         board = Board(ledger.experiments(chosen.name))
     answers = [(wish, made(wish, board)) for wish in wishes]
@@ -217,39 +212,6 @@ def _discard(experiments: list[Experiment], which: str) -> Experiment:
 
 
 # --- doing it -----------------------------------------------------------------------------------------------------
-
-
-def _carry_out(lab: Path, chosen: Campaign, request: Requested, *, plain: bool, quiet: bool) -> str:
-    """Run what is asked through the campaign's own scheduler; returns why it ended."""
-    root = _root(lab)
-    screen = open_screen(plain=plain)
-
-    def notice(said: Notice) -> None:
-        if not quiet:
-            screen.notice(said)
-
-    with open_session(root, Choice(chosen.name), Limits(), notice) as session:
-        scheduler = session.scheduler
-        scheduler.devote(request)
-        if quiet:
-            with stopping_on_signals(scheduler, lambda: None, lambda: None):
-                reason = scheduler.run()
-        else:
-            screen.begin(session)
-            try:
-                with stopping_on_signals(
-                    scheduler, lambda: screen.stopping(len(scheduler.running), 0), screen.stopping_now
-                ):
-                    reason = scheduler.run()
-            finally:
-                screen.end()
-        try:
-            write_campaign_report(session.home, session.campaign)
-        except OSError as error:
-            raise UserError(
-                f"{reason}; the results are in the ledger, but the report cannot be written ({error.strerror or error})"
-            ) from error
-    return reason if reason.startswith("everything") else f"{reason}; the same command goes on"
 
 
 def _root(lab: Path) -> Path:

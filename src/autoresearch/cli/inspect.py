@@ -13,6 +13,7 @@ from rich.text import Text
 
 from autoresearch.campaign.session import Home, find_root
 from autoresearch.cli.reading import AsJson, Lab, Name, Number, find, opened, print_json
+from autoresearch.cli.submitting import last_word
 from autoresearch.cli.terminal import Terminal
 from autoresearch.cli.writing import summarise_campaign, write_campaign_report
 from autoresearch.domain.experiment import Experiment, Run, Stage
@@ -29,6 +30,7 @@ from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.report.disturbed import machine
 from autoresearch.report.gist import gist
 from autoresearch.report.words import explain, number_in, what
+from autoresearch.researchers.brief import one_line
 
 
 def register(app: typer.Typer) -> None:
@@ -45,8 +47,10 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
         live = [e for e in ledger.experiments(chosen.name) if e.stage is not Stage.SETTLED]
         process = home.running_process()
         running = [(e.number, run.slot) for e in live for run in e.runs if run.result is None]
+        waiting = [each for each in home.submissions.waiting() if ledger.submitted(each.commit) is None]
     if as_json:
         state = {"campaign": chosen.name, "process": process, "running": [_on(r) for r in running]}
+        state["waiting"] = [{**asdict(each), "id": each.commit[:8]} for each in waiting]
         print_json({**state, "live": [_record(e) for e in live], "summary": summary.to_dict()})
         return
     console = Terminal()
@@ -65,7 +69,11 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
             slots = ", ".join(slot for number, slot in running if number == experiment.number)
             what = f"runs on {slots}" if slots else str(experiment.stage)
             console.print(f"#{experiment.number} {what}: {experiment.proposal.hypothesis}", markup=False)
-    elif chosen.origin == "run":
+    for each in waiting:
+        idea = one_line(each.proposal.hypothesis, 100)
+        line = f"{each.commit[:8]} is handed in ({idea}): {_what_it_waits_for(home)}"
+        console.print(line, markup=False, soft_wrap=True)
+    if not process and chosen.origin == "run":
         left = f", {len(live)} experiments under way when it stopped" if live else ""
         console.print(f"nobody is running it now{left}; go on with `autoresearch run`", markup=False, soft_wrap=True)
 
@@ -128,6 +136,7 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
     """Tell everything about one experiment: the plan, each run, the verdict and why."""
     with opened(lab, campaign) as (home, ledger, chosen):
         experiments = ledger.experiments(chosen.name)
+        _check_waiting(home, which, ledger)
         experiment = find(experiments, which)
     if as_json:
         print_json(_record(experiment))
@@ -141,9 +150,7 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
 
     line(f"#{experiment.number}", what(experiment) or "(nothing was proposed)")
     line("verdict", experiment.verdict or experiment.stage)
-    noise = pooled_deviation(e.replicates for e in experiments)
-    rival = _rival(experiment, experiments)
-    for sentence in explain(experiment, chosen.metric, rival=rival, noise=noise, policy=chosen.policy):
+    for sentence in explained(experiment, experiments, chosen):
         line("", sentence)
     line("reason", experiment.reason)
     line("researcher", f"{experiment.researcher}, {plan.kind}")
@@ -173,6 +180,36 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
         line("session", session)
     if experiment.commit and chosen.origin == "run":
         line("next", f"autoresearch diff {experiment.number}")
+
+
+def _check_waiting(home: Home, which: str, ledger: Ledger) -> None:
+    """What was handed in and is not taken yet is nothing to show.
+
+    Raises:
+        UserError: That is what is meant.
+    """
+    for each in home.submissions.waiting():
+        if len(which) >= 4 and each.commit.startswith(which) and ledger.submitted(each.commit) is None:
+            idea = one_line(each.proposal.hypothesis, 100)
+            raise UserError(f"{which} is handed in and not begun yet ({idea}): {_what_it_waits_for(home)}")
+
+
+def _what_it_waits_for(home: Home) -> str:
+    if process := home.running_process():
+        return f"process {process}, which holds the lab, takes it in when the baseline is measured"
+    said = last_word(home)
+    failed = f" (the last attempt ended with: {said.removeprefix(_COMPLAINT)})" if said.startswith(_COMPLAINT) else ""
+    return f"nobody runs the lab now; unless that changes at once, use `autoresearch try --waiting`{failed}"
+
+
+_COMPLAINT = "autoresearch: "
+
+
+def explained(experiment: Experiment, experiments: list[Experiment], campaign: Campaign) -> tuple[str, ...]:
+    """What a verdict rests on, in a few sentences."""
+    noise = pooled_deviation(e.replicates for e in experiments)
+    rival = _rival(experiment, experiments)
+    return tuple(explain(experiment, campaign.metric, rival=rival, noise=noise, policy=campaign.policy))
 
 
 _MEASUREMENTS = {

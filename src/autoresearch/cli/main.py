@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import campaign, confirm, derive, doctor, inspect, lab, measure
+from autoresearch.cli import campaign, confirm, derive, doctor, inspect, lab, measure, trying
 from autoresearch.errors import AutoResearchError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 lab.register(app)
 campaign.register(app)
+trying.register(app)
 inspect.register(app)
 measure.register(app)
 confirm.register(app)

@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from autoresearch.campaign.session import Home, find_root
+from autoresearch.cli.submitting import main_lab
 from autoresearch.domain.experiment import Experiment, Stage, order_of_verdicts
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import UserError
@@ -39,7 +40,7 @@ def opened(lab: Path, name: str | None) -> Iterator[Opened]:
     Raises:
         UserError: There is no such lab, ledger or campaign.
     """
-    home = Home(find_root(lab.resolve()))
+    home = Home(main_lab(find_root(lab.resolve())))
     ledger = Ledger.open_readonly(home.ledger, SystemClock())
     try:
         yield Opened(home, ledger, _campaign_called(ledger, name))
@@ -69,13 +70,19 @@ def find(experiments: list[Experiment], which: str) -> Experiment:
     for experiment in experiments:
         if wanted == str(experiment.number):
             return experiment
-    found = [e for e in experiments if len(wanted) >= 4 and e.commit and e.commit.startswith(wanted)]
+    found = [e for e in experiments if len(wanted) >= 4 and _has_commit(e, wanted)]
     if len(found) == 1 or (found and len({e.commit for e in found}) == 1):
         return found[0]
     if found:
         raise UserError(f"{which} is the beginning of several commits: give more of it")
     last = experiments[-1].number if experiments else 0
     raise UserError(f"there is no experiment {which}: give a number from 0 to {last}, or at least 4 digits of a commit")
+
+
+def _has_commit(experiment: Experiment, beginning: str) -> bool:
+    """Whether its commit, or the commit in which it was handed in, begins so."""
+    commits = (experiment.commit, experiment.proposal.submitted)
+    return any(commit is not None and commit.startswith(beginning) for commit in commits)
 
 
 def print_json(value: object) -> None:

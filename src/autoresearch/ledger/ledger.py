@@ -302,13 +302,23 @@ class Ledger:
         """The experiment, in whichever campaign, that was made of what somebody handed in; None when none was."""
         # As `_dump` writes it; within a text of the proposal the quotes would have backslashes.
         named = EXPERIMENT.c.proposal.contains(f'"submitted":"{commit}"', autoescape=True)
+        return next(iter(self._chosen(named)), None)
+
+    def open_submissions(self) -> list[Experiment]:
+        """Experiments of all campaigns that were made of what somebody handed in and have no verdict yet."""
+        found = self._chosen(EXPERIMENT.c.verdict.is_(None))
+        return [experiment for experiment in found if experiment.proposal.submitted is not None]
+
+    def _chosen(self, condition: sa.ColumnElement[bool]) -> list[Experiment]:
+        """A few experiments of any campaign, each with its runs."""
+        found = []
         with self._reading() as connection:
-            found = connection.execute(sa.select(EXPERIMENT).where(named)).first()
-            if found is None:
-                return None
-            query = sa.select(RUN, ENVIRONMENT.c.content).join(ENVIRONMENT, isouter=True).order_by(RUN.c.ordinal)
-            query = query.where(RUN.c.campaign == found.campaign, RUN.c.experiment == found.number)
-            return _experiment(found._mapping, [_run(row._mapping) for row in connection.execute(query)])
+            for row in connection.execute(sa.select(EXPERIMENT).where(condition)):
+                query = sa.select(RUN, ENVIRONMENT.c.content).join(ENVIRONMENT, isouter=True).order_by(RUN.c.ordinal)
+                query = query.where(RUN.c.campaign == row.campaign, RUN.c.experiment == row.number)
+                runs = [_run(run._mapping) for run in connection.execute(query)]
+                found.append(_experiment(row._mapping, runs))
+        return found
 
     def journal(self, campaign: str) -> list[Event]:
         """What people, agents and reviews wrote down for those who come later, oldest first."""
