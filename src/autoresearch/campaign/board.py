@@ -75,6 +75,8 @@ class Board:
         """Experiments that nobody wrote: removals and second looks, by number."""
         self.cost_usd = 0.0
         """What all proposals cost together, as far as their researchers know."""
+        self.tokens = 0
+        """What models read and wrote for them, as far as it is known."""
         self.next_number = 0
         """The first number not taken."""
         self.last_of: dict[str, int] = {}
@@ -96,6 +98,7 @@ class Board:
         before = self._experiments.get(experiment.number)
         self._experiments[experiment.number] = experiment
         self.cost_usd += (experiment.proposal.cost_usd or 0.0) - (before.proposal.cost_usd or 0.0 if before else 0.0)
+        self.tokens += _tokens(experiment) - (_tokens(before) if before else 0)
         self.next_number = max(self.next_number, experiment.number + 1)
         self.last_of[experiment.researcher] = max(self.last_of.get(experiment.researcher, -1), experiment.number)
         if experiment.proposal.kind.is_derived:
@@ -177,6 +180,11 @@ class Board:
         spread = spread_of(experiment.replicates)
         if spread.freedom:
             self._spread[experiment.number] = spread
+
+
+def _tokens(experiment: Experiment) -> int:
+    usage = experiment.proposal.usage
+    return usage.tokens or 0 if usage else 0
 
 
 def _lean(experiment: Experiment) -> Experiment:

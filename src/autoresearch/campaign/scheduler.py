@@ -11,6 +11,7 @@ act and after each result, so the loop may be killed between any two lines.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +51,9 @@ In units of a run's budget, which says what waiting costs: 6 s to 10 min where r
 
 LOOK_SECONDS = 1.0
 """How often the scheduler looks whether somebody has handed something in: soon for a person, nothing for a machine."""
+
+LONGEST_AWAY = 4
+"""How many times as long as at first a researcher is left alone whose provider is still not back."""
 
 DRAIN_SECONDS = 10.0
 """How long a failing session waits for each run that it stopped: the grace of a run and a little more."""
@@ -143,6 +147,10 @@ class Scheduler:
         """How many had ended when a researcher last proposed in vain."""
         self._rests_until: dict[str, float] = {}
         """When it may be asked again although nothing has changed; a provider may be back by then."""
+        self._away_until: dict[str, float] = {}
+        """Until when asking a researcher is useless; for ever when only a person can help."""
+        self._away_for: defaultdict[str, list[str]] = defaultdict(list)
+        """Why, each time since its last proposal that was worth a run."""
 
     # --- the loop ---------------------------------------------------------------------------------------------
 
@@ -286,6 +294,7 @@ class Scheduler:
             self._refuse(experiment, Verdict.DISCARD, f"the same program as #{twin}, which has been run")
             return None
         self._fruitless[experiment.researcher].clear()
+        self._away_for[experiment.researcher].clear()
         return experiment
 
     def _start_run(self, experiment: Experiment, request: RunRequest | None, slot: Slot) -> None:
@@ -391,6 +400,8 @@ class Scheduler:
 
     def _is_waiting(self, name: str) -> bool:
         """Whether a researcher has just failed and nothing has changed since: asking again would give the same."""
+        if self._clock.now() < self._away_until.get(name, 0.0):
+            return True
         if not self._fruitless[name] or self._refused_at[name] != self._ended:
             return False
         return bool(self.running) or self._clock.now() < self._rests_until[name]
@@ -399,7 +410,8 @@ class Scheduler:
         """How long until somebody who failed may be asked again, when there is nothing else to wait for."""
         if self.stopping or self.running or not self._wants_proposal():
             return None
-        rests = [self._rests_until[name] for name in self._researchers if self._is_waiting(name)]
+        waiting = [name for name in self._researchers if self._is_waiting(name) and not self._is_sent_home(name)]
+        rests = [max(self._rests_until.get(name, 0.0), self._away_until.get(name, 0.0)) for name in waiting]
         return max(0.0, min(rests) - self._clock.now()) if rests else None
 
     def _slot_rest(self) -> float | None:
@@ -409,7 +421,9 @@ class Scheduler:
         return self.disturbances.seconds_of_rest(self._clock.now()) if has_work and not self.stopping else None
 
     def _is_sent_home(self, name: str) -> bool:
-        """Whether a researcher failed so often, or so alike, that only a person can help."""
+        """Whether a researcher failed so often, or so alike, or so, that only a person can help."""
+        if self._away_until.get(name) == math.inf or len(self._away_for[name]) >= self._plan.patience:
+            return True
         reasons = self._fruitless[name]
         alike = len(reasons) >= SAME_REASONS and len(set(reasons[-SAME_REASONS:])) == 1
         return alike or len(reasons) >= self._plan.patience
@@ -434,11 +448,11 @@ class Scheduler:
     def _take_proposal(self, number: int, proposal: Proposal | NoProposal) -> None:
         experiment = self.board.get(number)
         if isinstance(proposal, NoProposal):
-            experiment = replace(experiment, proposal=_costing(proposal.cost_usd))
+            experiment = replace(experiment, proposal=_costing(proposal))
             if proposal.interrupted and self.stopping:
                 self._review.decide(experiment, Verdict.CRASH, proposal.reason)
             else:
-                self._refuse(experiment, Verdict.CRASH, proposal.reason)
+                self._refuse(experiment, Verdict.CRASH, proposal.reason, proposal.away_seconds)
             return
         experiment = replace(experiment, proposal=proposal)
         change = self._workspace.commit(number, experiment.parent, proposal.hypothesis)
@@ -453,8 +467,18 @@ class Scheduler:
         self._workspace.close(number)
         self._observe(Notice("proposed", experiment, proposal.hypothesis))
 
-    def _refuse(self, experiment: Experiment, verdict: Verdict, reason: str) -> None:
-        """End an experiment that is not worth a run, and remember it against its researcher."""
+    def _refuse(self, experiment: Experiment, verdict: Verdict, reason: str, away_seconds: float = 0.0) -> None:
+        """End an experiment that is not worth a run, and remember it against its researcher.
+
+        A provider that will be back is no fault of his: then he is away, and none the nearer to being sent home.
+        """
+        if away_seconds:
+            reasons = self._away_for[experiment.researcher]
+            reasons.append(reason)
+            wait = away_seconds * min(len(reasons), LONGEST_AWAY)
+            self._away_until[experiment.researcher] = self._clock.now() + wait
+            self._review.decide(experiment, verdict, reason)
+            return
         self._fruitless[experiment.researcher].append(reason)
         self._refused_at[experiment.researcher] = self._ended
         failures = len(self._fruitless[experiment.researcher])
@@ -477,7 +501,8 @@ class Scheduler:
 
     def _spent(self, experiments: int) -> str | None:
         """Whether nothing more may be proposed; what is proposed already is run and judged all the same."""
-        return self.limits.spent(experiments=experiments, cost_usd=self.board.cost_usd)
+        board = self.board
+        return self.limits.spent(experiments=experiments, cost_usd=board.cost_usd, tokens=board.tokens)
 
     def _seconds_left(self) -> float | None:
         if self.limits.hours is None or self.stopping:
@@ -499,9 +524,9 @@ class Scheduler:
         return over or f"no researcher has anything more to propose ({'; '.join(last)})"
 
 
-def _costing(cost_usd: float | None) -> Proposal:
+def _costing(proposal: NoProposal) -> Proposal:
     """What stands in the ledger for a proposal that never was: its cost is real all the same."""
-    return Proposal(hypothesis="", kind=Kind.OTHER, cost_usd=cost_usd)
+    return Proposal(hypothesis="", kind=Kind.OTHER, cost_usd=proposal.cost_usd, usage=proposal.usage)
 
 
 def _cure_of(baseline: Experiment) -> str:

@@ -43,10 +43,12 @@ from autoresearch.host.clock import Clock, SystemClock
 from autoresearch.host.figures import read_figures
 from autoresearch.host.hardware import Hardware, describe_hardware
 from autoresearch.judge.policy import Policy, policy_named
-from autoresearch.lab.config import LabConfig, check_lab, load_config
+from autoresearch.lab.config import LabConfig, check_lab, load_config, with_team
 from autoresearch.lab.workspace import GitWorkspace, hide
 from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.researchers.agent import AgentResearcher
+from autoresearch.researchers.agents import AGENTS
 from autoresearch.researchers.command import CommandResearcher
 from autoresearch.researchers.protocol import Researcher
 from autoresearch.researchers.session import end_sessions
@@ -144,6 +146,7 @@ def open_session(
     clock: Clock | None = None,
     *,
     is_output_ours: bool = False,
+    team: Sequence[str] = (),
 ) -> Iterator[Session]:
     """Check the lab, take its lock, choose or begin the campaign, and join the parts.
 
@@ -154,6 +157,7 @@ def open_session(
         observe: Told of everything worth a line.
         clock: The system's when None.
         is_output_ours: Standard output is for our own result; what the lab says while it prepares is kept out of it.
+        team: Who is to propose, as `--researcher` names them; the lab file's own when empty.
 
     Raises:
         AutoResearchError: One sentence with the cure; nothing was begun.
@@ -165,7 +169,7 @@ def open_session(
     def choose(config: LabConfig, kind: str, ledger: Ledger) -> Campaign:
         return choose_campaign(root, config, kind, ledger, choice, clock)
 
-    with _joined_parts(root, choose, clock, is_output_ours=is_output_ours) as parts:
+    with _joined_parts(root, choose, clock, is_output_ours=is_output_ours, team=team) as parts:
         home, config, campaign, ledger = parts.home, parts.config, parts.campaign, parts.ledger
         # The recorded one: verdicts of two rules in one campaign would be no rule at all.
         policy = _policy(campaign.policy, campaign.metric, f"campaign {campaign.name!r}")
@@ -251,10 +255,15 @@ class _Parts:
 
 @contextmanager
 def _joined_parts(
-    root: Path, choose: Callable[[LabConfig, str, Ledger], Campaign], clock: Clock, *, is_output_ours: bool = False
+    root: Path,
+    choose: Callable[[LabConfig, str, Ledger], Campaign],
+    clock: Clock,
+    *,
+    is_output_ours: bool = False,
+    team: Sequence[str] = (),
 ) -> Iterator[_Parts]:
     """Take the lock and open what stands behind it, for the campaign that `choose` gives."""
-    config = load_config(root)
+    config = with_team(load_config(root), team)
     check_lab(root, config)
     home = Home(root)
     hardware = describe_hardware()
@@ -441,6 +450,21 @@ def _researchers(config: LabConfig, home: Home) -> list[Researcher]:
                     sessions=home.sessions,
                 )
             )
+        elif section.is_agent:
+            researchers.append(
+                AgentResearcher(
+                    AGENTS[section.kind],
+                    name=name,
+                    program=section.command or (),
+                    model=section.model,
+                    effort=section.effort,
+                    arguments=section.arguments,
+                    price=section.usd_per_million_tokens.to_price() if section.usd_per_million_tokens else None,
+                    timeout_seconds=section.timeout_seconds,
+                    pass_environment=section.pass_environment,
+                    sessions=home.sessions,
+                )
+            )
         else:
             # Here and not above: NumPy costs a tenth of a second at the start of commands that propose nothing.
             from autoresearch.researchers.tuner import Tuner  # noqa: PLC0415
@@ -459,6 +483,7 @@ def _joined(limits: Limits, config: LabConfig) -> Limits:
         experiments=own.experiments if limits.experiments is None else limits.experiments,
         hours=own.hours if limits.hours is None else limits.hours,
         cost_usd=own.cost_usd if limits.cost_usd is None else limits.cost_usd,
+        tokens=own.tokens if limits.tokens is None else limits.tokens,
     )
 
 

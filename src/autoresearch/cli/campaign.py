@@ -30,6 +30,16 @@ def run(
     ] = None,
     hours: Annotated[float | None, typer.Option(help="Stop after so many hours of this session.")] = None,
     cost: Annotated[float | None, typer.Option(help="Stop when proposals have cost so many US dollars.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Ask for no more proposals when they have used so many tokens.")
+    ] = None,
+    researcher: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Who proposes, instead of the lab file's: NAME[@MODEL][:COUNT], where NAME is tuner, claude, codex, "
+            "gemini, opencode or a name of the lab file; may be repeated."
+        ),
+    ] = None,
     campaign: Annotated[str | None, typer.Option(help="Its name; the newest one goes on if absent.")] = None,
     new: Annotated[bool, typer.Option("--new", help="Begin a new campaign from the last commit.")] = False,
     rotate: Annotated[
@@ -48,9 +58,10 @@ def run(
         if value is not None and not 0 < value < float("inf"):
             raise UserError(f"{name} is {value:g}: use a number above 0")
     root = find_root(lab.resolve())
-    limits = Limits(experiments, hours, cost)
+    limits = Limits(experiments, hours, cost, tokens)
     screen = open_screen(plain=plain)
-    with open_session(root, Choice(campaign, new, allow_dirty, rotate), limits, screen.notice) as session:
+    choice = Choice(campaign, new, allow_dirty, rotate)
+    with open_session(root, choice, limits, screen.notice, team=researcher or ()) as session:
         screen.begin(session)
         try:
             scheduler = session.scheduler

@@ -1,4 +1,4 @@
-"""When a campaign stops: experiments, hours, money."""
+"""When a campaign stops: experiments, hours, money, tokens."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ class Limits:
     """Hours of this session, measured from its start."""
     cost_usd: float | None = None
     """What all proposals of the campaign may cost together."""
+    tokens: int | None = None
+    """What models may read and write for all of them."""
 
-    def spent(self, *, experiments: int, cost_usd: float) -> str | None:
+    def spent(self, *, experiments: int, cost_usd: float, tokens: int = 0) -> str | None:
         """The sentence that says why nothing more is to be proposed, or None while there is room.
 
-        Hours are not asked here: they end everything, while these two let what is proposed be run and judged.
+        Hours are not asked here: they end everything, while these let what is proposed be run and judged.
         """
         if self.experiments is not None and experiments >= self.experiments:
             if experiments > self.experiments:
@@ -27,4 +29,6 @@ class Limits:
             return f"all {self.experiments} experiments are done"
         if self.cost_usd is not None and cost_usd >= self.cost_usd:
             return f"proposals have cost ${cost_usd:.2f} of the ${self.cost_usd:.2f} allowed"
+        if self.tokens is not None and tokens >= self.tokens:
+            return f"proposals have used {tokens:,} of the {self.tokens:,} tokens allowed"
         return None

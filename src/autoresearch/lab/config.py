@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError, field_validator
 
 from autoresearch.domain.disturbance import Tolerance
-from autoresearch.errors import LabError
+from autoresearch.errors import LabError, UserError
 from autoresearch.lab.config_text import ReferenceRow, markdown_table, reference_rows, sentence_for
 from autoresearch.lab.git import Git, split_paths
 from autoresearch.lab.guard import PathRules, matches
@@ -38,6 +39,7 @@ FILE_NAME = "autoresearch.toml"
 PLACEHOLDER = "SET_ME"
 """The metric's name in a lab file whose metric could not be guessed."""
 _OUR_INTERPRETER = ("python", "python3")
+_KINDS = ("tuner", "claude", "codex", "gemini", "opencode")
 _SCRIPTS = (".py", ".sh", ".js", ".mjs", ".ts", ".rb", ".pl", ".jl", ".R", ".lua")
 
 
@@ -155,8 +157,41 @@ def check_lab(root: Path, config: LabConfig) -> None:
     for key in ("run", "check", "evaluate"):
         _check_command(root, f"lab.{key}", getattr(config.lab, key) or (), files)
     for number, researcher in enumerate(config.researcher, start=1):
-        if researcher.command:
-            _check_program(root, f"researcher[{number}].command", researcher.command[0], files)
+        if researcher.program:
+            key = "command" if researcher.command else "kind"
+            _check_program(root, f"researcher[{number}].{key}", researcher.program, files)
+
+
+def with_team(config: LabConfig, team: Sequence[str]) -> LabConfig:
+    """The same lab with the researchers that the command line names, `NAME[@MODEL][:COUNT]` each; its own for none.
+
+    A name is that of a researcher of the lab file, with all that stands there, or else a kind.
+
+    Raises:
+        UserError: There is no such researcher, or it cannot be what is asked of it.
+    """
+    if not team:
+        return config
+    return config.model_copy(update={"researcher": tuple(_seat(config, text) for text in team)})
+
+
+def _seat(config: LabConfig, text: str) -> ResearcherSection:
+    asked = re.fullmatch(r"(?P<name>[^@:]+)(@(?P<model>.+?))?(:(?P<count>\d+))?", text)
+    name, model, count = (asked["name"], asked["model"], asked["count"]) if asked else (text, None, None)
+    own = next((section for section in config.researcher if section.label == name), None)
+    fields: dict[str, Any] = {"kind": name} if own is None else own.model_dump(exclude_unset=True)
+    fields |= {"model": model} if model else {}
+    fields |= {"count": int(count)} if count else {}
+    try:
+        return ResearcherSection.model_validate(fields)
+    except ValidationError as error:
+        if own is None and any(problem["loc"] == ("kind",) or name == "command" for problem in error.errors()):
+            known = ", ".join(dict.fromkeys([*(section.label for section in config.researcher), *_KINDS]))
+            raise UserError(
+                f"--researcher {text}: use NAME, NAME:COUNT or NAME@MODEL:COUNT with a researcher of {FILE_NAME} or a "
+                f"kind, out of: {known}"
+            ) from None
+        raise UserError(sentence_for(error, ResearcherSection, fields, f"--researcher {text}")) from None
 
 
 def dirty_paths(root: Path) -> list[str]:

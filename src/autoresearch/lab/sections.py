@@ -24,6 +24,7 @@ from pydantic import (
 
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.metric import Direction, Metric, Source
+from autoresearch.domain.usage import Price
 from autoresearch.lab.config_text import mistake
 
 
@@ -357,7 +358,14 @@ class CampaignSection(Section):
         gt=0,
         allow_inf_nan=False,
         title="an amount above 0",
-        description="Stop when proposals have cost this. Default: no limit.",
+        description="Ask for no more proposals when they have cost this, as far as their cost is known. "
+        "Default: no limit.",
+    )
+    tokens: int | None = Field(
+        default=None,
+        ge=1,
+        title="a whole number of at least 1",
+        description="Ask for no more proposals when so many tokens were read and written for them. Default: no limit.",
     )
     audit_every: int = Field(
         default=5,
@@ -388,31 +396,69 @@ class CampaignSection(Section):
 
     def to_limits(self) -> Limits:
         """The limits as a value of the domain."""
-        return Limits(self.experiments, self.hours, self.cost_usd)
+        return Limits(self.experiments, self.hours, self.cost_usd, self.tokens)
+
+
+class TokenPrice(Section):
+    """What a model costs, where neither its agent nor our table knows."""
+
+    input: float = Field(ge=0, allow_inf_nan=False, title="an amount", description="US dollars for a million tokens.")
+    cached: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, title="an amount", description="The same for cached ones."
+    )
+    output: float = Field(ge=0, allow_inf_nan=False, title="an amount", description="The same for tokens written.")
+
+    def to_price(self) -> Price:
+        """The same as a value of the domain; what is not said of cached tokens is as for all."""
+        return Price(self.input, self.input if self.cached is None else self.cached, self.output)
 
 
 class ResearcherSection(Section):
     """Who proposes; repeat the table for several."""
 
-    kind: Literal["tuner", "command"] = Field(
+    kind: Literal["tuner", "command", "claude", "codex", "gemini", "opencode"] = Field(
         default="tuner",
-        title="'tuner' or 'command'",
-        description="The built-in optimiser of constants, or a coding agent's command.",
+        title="'tuner', 'claude', 'codex', 'gemini', 'opencode' or 'command'",
+        description="The built-in optimiser of constants, a coding agent (Claude Code, Codex, Gemini CLI, opencode), "
+        "or any other command.",
     )
     name: str = Field(default="", title="a short text", description="Its name in the ledger; the kind when empty.")
     count: int = Field(
         default=1, ge=1, title="a whole number of at least 1", description="How many of this sort work at once."
     )
+    model: str = Field(
+        default="",
+        title="a model's name",
+        description="The agent's model, as its own `--model` takes it. Default: what the agent chooses.",
+    )
+    effort: str = Field(
+        default="",
+        title="a level, such as 'high'",
+        description="How hard the agent's model is to think, in the "
+        "agent's own words. Default: what the agent chooses.",
+    )
+    arguments: _Names = Field(
+        default=(),
+        title='a list of strings, such as ["--max-budget-usd", "1.5"]',
+        description="Further arguments for the agent.",
+    )
+    usd_per_million_tokens: TokenPrice | None = Field(
+        default=None,
+        title="a table such as { input = 1.25, cached = 0.125, output = 10 }",
+        description="What the agent's model costs, for agents that name no figure of their own.",
+    )
     command: _Command | None = Field(
         default=None,
         title="a command, as a list of strings or one line",
-        description="What is started in the worktree for each proposal; required for `command`.",
+        description="What is started in the worktree for each proposal; required for `command`. For an agent: its "
+        "program, where it is not found by its own name.",
     )
     timeout_seconds: _Seconds = Field(default=900.0, description="When an unfinished proposal is given up.")
     pass_environment: _Names = Field(
         default=(),
         title='a list of names, such as ["ANTHROPIC_API_KEY"]',
-        description="Environment variables that the command is given; all other secrets are withheld.",
+        description="Environment variables that the command is given; all other secrets are withheld. Agents are given "
+        "their provider's own without being named here.",
     )
 
     @model_validator(mode="after")
@@ -423,7 +469,21 @@ class ResearcherSection(Section):
             raise mistake(
                 'is set for the tuner, which runs none: set kind = "command" or remove the command', "command"
             )
+        if not self.is_agent:
+            for key in ("model", "effort", "arguments", "usd_per_million_tokens"):
+                if getattr(self, key):
+                    raise mistake(f'is for coding agents: set kind to one, such as "claude", or remove the {key}', key)
         return self
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether this is a coding agent that we know how to start."""
+        return self.kind not in ("tuner", "command")
+
+    @property
+    def program(self) -> str | None:
+        """What has to be installed; None for the tuner."""
+        return self.command[0] if self.command else self.kind if self.is_agent else None
 
     @property
     def label(self) -> str:
