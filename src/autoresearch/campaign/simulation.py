@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Generic
 
 from autoresearch.campaign.board import Plan
-from autoresearch.campaign.derive import Requested
+from autoresearch.campaign.derive import Devotion
 from autoresearch.campaign.review import Notice, Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
+from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import Done, Key
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.metric import Metric
@@ -330,7 +331,8 @@ def simulate(
     prune_every: int = 0,
     retest_share: float = 0.0,
     audit_every: int = 0,
-    wishes: Requested | None = None,
+    wishes: Devotion | None = None,
+    submissions: Submissions | None = None,
     observe: Observe = lambda notice: None,
     wrap: Callable[[object], object] = lambda part: part,
 ) -> Ledger:
@@ -346,6 +348,7 @@ def simulate(
         retest_share: As in the lab file, but off when not given.
         audit_every: As in the lab file, but off when not given.
         wishes: Makes only what these ask for, as a person's `ablate` does.
+        submissions: What is handed in meanwhile.
         observe: Told of everything, as in a real campaign.
         wrap: Put around ledger and workspace; fault injection lives there.
 
@@ -382,6 +385,7 @@ def simulate(
         world.clock,
         limits or Limits(experiments=100),
         observe=observe,
+        submissions=None if submissions is None else wrap(submissions),  # type: ignore[arg-type]
     )
     if wishes is not None:
         scheduler.devote(wishes)

@@ -17,9 +17,9 @@ from autoresearch.ledger.ledger import Ledger
 
 _LASTING = {
     "begin_campaign", "note", "begin_experiment", "record", "decide", "settle", "begin_run", "finish_run",
-    "open", "commit", "rebase", "derive", "keep", "close", "salvage", "sweep",
+    "open", "commit", "rebase", "derive", "keep", "close", "salvage", "sweep", "forget",
 }  # fmt: skip
-"""Methods of Ledger and Workspace that leave something behind."""
+"""Methods of Ledger, Workspace and Submissions that leave something behind."""
 
 
 class Killed(BaseException):
