@@ -276,9 +276,9 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
     Args:
         x: Queries or keys, shape (B, T, H, D).
-        table: From `rotary_table`.
+        table: From `rotary_table`, in the type of x.
     """
-    cos, sin = table.to(x.dtype)
+    cos, sin = table
     a, b = x.chunk(2, dim=-1)  # channel i is paired with i + D / 2
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
@@ -336,38 +336,93 @@ def make_attention(kind: str, length: int, device: str):
     return sdpa
 
 
-class Core(nn.Module):
-    """The dense part of the model: what is compiled, in one graph for training and evaluation alike.
+def layer(
+    x: Tensor,
+    x0: Tensor,
+    extra: list[Tensor],
+    weights: tuple[Tensor, ...],
+    rotary: Tensor,
+    qk_scale: Tensor,
+    attend,
+    window,
+) -> Tensor:
+    """Return the stream after one layer, (B, T, C). Compiled once for all layers of a kind, whatever the depth.
+
+    Args:
+        x: The stream, (B, T, C).
+        x0: The stream before the first layer.
+        extra: What is mixed into the attention's values, each (B, T, C); empty in layers that mix in nothing.
+        weights: Those of this layer: its two lambdas, attention (4, C, C), up, down, gates (sources x H, G).
+        rotary: From `rotary_table`.
+        qk_scale: QK_SCALE.
+        attend: From `make_attention`.
+        window: How many tokens the layer sees.
+    """
+    resid_lambda, x0_lambda, attention, up, down, gates = weights
+    B, T, C = x.shape
+    H = C // HEAD_DIM
+    x = resid_lambda * x + x0_lambda * x0
+    y = norm(x)
+    q, k, v = F.linear(y, attention[:3].reshape(3 * C, C)).view(B, T, 3, H, HEAD_DIM).unbind(2)
+    if extra:
+        gate = 2 * torch.sigmoid(F.linear(y[..., :GATE_CHANNELS], gates)).view(B, T, -1, H, 1)  # 1 at the start
+        for i, source in enumerate(extra):
+            v = v + gate[:, :, i] * source.view(B, T, H, HEAD_DIM)
+    q, k = (rotate(norm(each) * qk_scale, rotary) for each in (q, k))
+    x = x + F.linear(attend(q, k, v, window).reshape(B, T, C), attention[3])
+    return x + F.linear(F.relu(F.linear(norm(x), up)).square(), down)
+
+
+def logits_of(outputs: list[Tensor], readout: Tensor, head: Tensor, softcap: Tensor) -> Tensor:
+    """Return logits, (B, T, V) in float32, from what each layer put out, (B, T, C) each."""
+    x = sum(weight * x for weight, x in zip(readout.unbind(), outputs, strict=True)) if READOUT else outputs[-1]
+    # Dividing before the product, not after, spares a pass over the largest tensor of the model.
+    return softcap * torch.tanh(F.linear(norm(x) / softcap, head).float())
+
+
+def losses_of(targets: Tensor, *what) -> Tensor:
+    """Return the loss of each target in nats, (B, T); takes what `logits_of` takes."""
+    return F.cross_entropy(logits_of(*what).flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+
+
+class GPT(nn.Module):
+    """The whole model: hints and memories, the stream they enter, layers, and the head.
 
     Matrices of one kind lie in one parameter for all layers, which costs one cast and one optimiser kernel, not L.
+    What is compiled is compiled in pieces: a new depth or another number in a layer's place costs next to nothing.
     """
 
-    def __init__(self, vocab_size: int, length: int, dtype: torch.dtype) -> None:
+    def __init__(self, vocab_size: int, length: int, bos: int, device: str, *, bf16: bool, compiled: bool) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.bos = bos
+        self.dtype = torch.bfloat16 if bf16 else torch.float32
         self.windows = windows(length)
-        self.value_layers = [layer for layer in range(DEPTH) if (DEPTH - 1 - layer) % VALUE_EVERY == 0]
-        self.memories = [rows for rows in (BIGRAM_ROWS, TRIGRAM_ROWS) if rows]
+        self.value_layers = [i for i in range(DEPTH) if (DEPTH - 1 - i) % VALUE_EVERY == 0]
         C, H = MODEL_DIM, MODEL_DIM // HEAD_DIM
-        sources = 1 + len(self.memories)  # of values: the token's own, and each memory
+        table_rows = [rows for rows in (BIGRAM_ROWS, TRIGRAM_ROWS) if rows]
+        self.memories = nn.ModuleList(Memory(rows, 2 * C, self.dtype) for rows in table_rows)
         self.embedding = nn.Embedding(vocab_size, C)
         self.values = nn.Embedding(vocab_size, C * len(self.value_layers))
         self.hint = nn.Embedding(vocab_size, C)
         self.confidence = nn.Embedding(HINT_BUCKETS + 1, C)
+        self.smear = nn.Parameter(torch.empty(1, GATE_CHANNELS))
         self.attention = nn.Parameter(torch.empty(DEPTH, 4, C, C))  # queries, keys, values, output
         self.up = nn.Parameter(torch.empty(DEPTH, MLP_RATIO * C, C))
         self.down = nn.Parameter(torch.empty(DEPTH, C, MLP_RATIO * C))
-        self.gates = nn.Parameter(torch.empty(len(self.value_layers), sources * H, GATE_CHANNELS))
-        self.smear = nn.Parameter(torch.empty(1, GATE_CHANNELS))
-        self.head = nn.Parameter(torch.empty(vocab_size, C))  # not tied: tying is far worse at this size
+        self.gates = nn.Parameter(torch.empty(len(self.value_layers), (1 + len(table_rows)) * H, GATE_CHANNELS))
         self.resid_lambdas = nn.Parameter(torch.empty(DEPTH))
         self.x0_lambdas = nn.Parameter(torch.empty(DEPTH))
         self.readout = nn.Parameter(torch.empty(DEPTH))
-        self.register_buffer("rotary", rotary_table(length), persistent=False)
+        self.head = nn.Parameter(torch.empty(vocab_size, C))  # not tied: tying is far worse at this size
         # Constants that a tuner moves are tensors, not numbers in the graph: a changed value compiles nothing anew.
+        self.register_buffer("rotary", rotary_table(length).to(self.dtype), persistent=False)
         self.register_buffer("qk_scale", torch.tensor(QK_SCALE), persistent=False)
         self.register_buffer("softcap", torch.tensor(LOGIT_SOFTCAP), persistent=False)
         self.initialise()
+        plain = (look_back, self.embed, layer, losses_of)
+        self.fast = [torch.compile(piece, dynamic=False) for piece in plain] if compiled else plain
+        self.attend = make_attention(attention_kind(device, compiled), length, device)
+        self.attend_plainly = make_attention("dense", length, device)  # needs no compiler
 
     @torch.no_grad()
     def initialise(self) -> None:
@@ -385,100 +440,56 @@ class Core(nn.Module):
         self.readout.zero_()
         self.readout[-1] = 1
 
-    def forward(
-        self, idx: Tensor, hint: Tensor, confidence: Tensor, recalled: list[Tensor], first: Tensor, attend
-    ) -> Tensor:
-        """Return logits (B, T, V), float32.
-
-        Args:
-            idx: Token ids, (B, T).
-            hint: Hinted token ids, (B, T).
-            confidence: Bucket of each hint, (B, T).
-            recalled: What each memory has for each position, (B, T, 2 C): a part for the stream, a part for values.
-            first: Whether a document starts here, (B, T): nothing is smeared into it.
-            attend: From `make_attention`.
-        """
-        B, T = idx.shape
-        C, H = MODEL_DIM, MODEL_DIM // HEAD_DIM
-        x = self.embedding(idx)
+    def embed(self, idx: Tensor, hint: Tensor, confidence: Tensor, recalled: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the stream before the first layer, (B, T, C), and value embeddings, (B, T, value layers, C)."""
+        x = self.embedding(idx) + sum(recalled)
         if HINTS:
             x = x + self.hint(hint) + self.confidence(confidence)
-        for rows in recalled:
-            x = x + rows[..., :C]
-        x = norm(x.to(self.dtype))  # (B, T, C)
+        x = norm(x.to(self.dtype))
         if SMEAR:
             gate = torch.sigmoid(F.linear(x[..., :GATE_CHANNELS], self.smear.to(x.dtype))) - 0.5  # 0 at the start
-            x = x + gate.masked_fill(first[..., None], 0) * F.pad(x, (0, 0, 1, 0))[:, :-1]
-        x0 = x
-        values = self.values(idx).to(x.dtype).view(B, T, len(self.value_layers), C).unbind(2)
-        attention, up, down, gates = (w.to(x.dtype).unbind() for w in (self.attention, self.up, self.down, self.gates))
-        mixed = 0
-        for i in range(DEPTH):
-            x = self.resid_lambdas[i].to(x.dtype) * x + self.x0_lambdas[i].to(x.dtype) * x0
-            y = norm(x)
-            q, k, v = F.linear(y, attention[i][:3].reshape(3 * C, C)).view(B, T, 3, H, HEAD_DIM).unbind(2)
-            if i in self.value_layers:
-                n = self.value_layers.index(i)
-                sources = [values[n], *(rows[..., C:] for rows in recalled)]
-                gate = 2 * torch.sigmoid(F.linear(y[..., :GATE_CHANNELS], gates[n])).view(B, T, -1, H, 1)
-                for s, source in enumerate(sources):
-                    v = v + gate[:, :, s] * source.to(x.dtype).view(B, T, H, HEAD_DIM)
-            q = rotate(norm(q) * self.qk_scale.to(x.dtype), self.rotary)
-            k = rotate(norm(k) * self.qk_scale.to(x.dtype), self.rotary)
-            y = attend(q, k, v, self.windows[i]).reshape(B, T, C)
-            x = x + F.linear(y, attention[i][3])
-            x = x + F.linear(F.relu(F.linear(norm(x), up[i])).square(), down[i])
-            if READOUT:
-                mixed = mixed + self.readout[i].to(x.dtype) * x
-        x = norm(mixed if READOUT else x)
-        # Dividing before the product, not after, spares a pass over the largest tensor of the model.
-        logits = F.linear(x / self.softcap.to(x.dtype), self.head.to(x.dtype))
-        return self.softcap * torch.tanh(logits.float())
-
-
-class GPT(nn.Module):
-    """The whole model: memories and hints in front of the dense core."""
-
-    def __init__(self, vocab_size: int, length: int, bos: int, device: str, *, bf16: bool, compiled: bool) -> None:
-        super().__init__()
-        self.bos = bos
-        dtype = torch.bfloat16 if bf16 else torch.float32
-        self.core = Core(vocab_size, length, dtype)
-        self.memories = nn.ModuleList(Memory(rows, 2 * MODEL_DIM, dtype) for rows in self.core.memories)
-        self.attend = make_attention(attention_kind(device, compiled), length, device)
-        self.attend_slowly = make_attention("dense", length, device)  # needs no compiler
-        self.look_back = torch.compile(look_back, dynamic=False) if compiled else look_back
-        self.losses = torch.compile(self.token_losses, dynamic=False) if compiled else self.token_losses
-
-    def token_losses(self, targets: Tensor, *inputs) -> Tensor:
-        """Return the loss of each token in nats, (B, T)."""
-        logits = self.core(*inputs, self.attend)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+            is_first = (idx == self.bos)[..., None]  # nothing is smeared into the start of a document
+            x = x + gate.masked_fill(is_first, 0) * F.pad(x, (0, 0, 1, 0))[:, :-1]
+        return x, self.values(idx).to(x.dtype).unflatten(2, (len(self.value_layers), -1))
 
     def forward(self, idx: Tensor, targets: Tensor | None = None, reduction: str = "mean") -> Tensor:
-        """Return the loss in nats, or logits (B, T, V) without targets.
+        """Return the loss in nats, or logits (B, T, V) in float32 without targets.
 
         Args:
             idx: Token ids, (B, T), int64.
             targets: Next token ids, (B, T), int64.
             reduction: "mean" gives a scalar, "none" a loss for each token, (B, T): what `evaluate_bpb` asks for.
         """
+        plain = (look_back, self.embed, layer, losses_of)
+        look, embed, run_layer, losses = plain if targets is None else self.fast
+        attend = self.attend_plainly if targets is None else self.attend
         with torch.no_grad():
-            pairs, triples, hint, confidence = (self.look_back if targets is not None else look_back)(idx, self.bos)
-        with torch.enable_grad():  # also when evaluating: the graph is then the one that training has compiled
+            pairs, triples, hint, confidence = look(idx, self.bos)
+        with torch.enable_grad():  # also when evaluating: the graphs are then those that training has compiled
             keys = [k for k, rows in ((pairs, BIGRAM_ROWS), (triples, TRIGRAM_ROWS)) if rows]
-            recalled = [memory(k) for memory, k in zip(self.memories, keys, strict=True)]
-            inputs = (idx, hint, confidence, recalled, idx == self.bos)
+            rows = [memory(k).split(MODEL_DIM, dim=2) for memory, k in zip(self.memories, keys, strict=True)]
+            x, values = embed(idx, hint, confidence, [for_stream for for_stream, _ in rows])
+            extra = dict(zip(self.value_layers, values.unbind(2), strict=True))
+            gates = dict(zip(self.value_layers, self.gates.to(self.dtype).unbind(), strict=True))
+            matrices = (w.to(self.dtype) for w in (self.attention, self.up, self.down))
+            each = (self.resid_lambdas, self.x0_lambdas, *matrices)
+            weights = list(zip(*(w.unbind() for w in each), strict=True))
+            outputs, x0 = [], x
+            for i, window in enumerate(self.windows):
+                mixed_in = [extra[i], *(for_values for _, for_values in rows)] if i in extra else []
+                x = run_layer(x, x0, mixed_in, (*weights[i], gates.get(i)), self.rotary, self.qk_scale, attend, window)
+                outputs.append(x)
+            what = (outputs, self.readout, self.head.to(self.dtype), self.softcap)
             if targets is None:
-                return self.core(*inputs, self.attend_slowly)
-            losses = self.losses(targets, *inputs)
-        losses = losses if torch.is_grad_enabled() else losses.detach()
-        return losses if reduction == "none" else losses.mean()
+                return logits_of(*what)
+            each_loss = losses(targets, *what)
+        each_loss = each_loss if torch.is_grad_enabled() else each_loss.detach()
+        return each_loss if reduction == "none" else each_loss.mean()
 
     def flops_per_token(self) -> float:
         """Return forward and backward multiply-adds times two: 6 per matrix weight, 12 per channel and key seen."""
-        matrices = (self.core.attention, self.core.up, self.core.down, self.core.head)
-        return 6 * sum(w.numel() for w in matrices) + sum(12 * MODEL_DIM * window for window in self.core.windows)
+        matrices = (self.attention, self.up, self.down, self.head)
+        return 6 * sum(w.numel() for w in matrices) + sum(12 * MODEL_DIM * window for window in self.windows)
 
 
 def attention_kind(device: str, compiled: bool) -> str:
@@ -562,23 +573,22 @@ class Optimiser:
     """Muon for matrices inside the layers, AdamW for embeddings, head and scalars, sparse RMSProp for memories."""
 
     def __init__(self, model: GPT, device: str, *, compiled: bool) -> None:
-        core = model.core
         width = (MODEL_DIM / 768) ** -0.5
         self.model = model
         self.device = device
         self.adam_rates = [  # parameter, rate, decay, beta1
-            (core.embedding.weight, EMBEDDING_LR * width, EMBEDDING_DECAY, ADAM_BETA1),
-            (core.values.weight, VALUE_LR * width, VALUE_DECAY, ADAM_BETA1),
-            (core.hint.weight, HINT_LR * width, 0.0, ADAM_BETA1),
-            (core.confidence.weight, HINT_LR * width, 0.0, ADAM_BETA1),
-            (core.head, UNEMBEDDING_LR * width, 0.01, ADAM_BETA1),
-            (core.smear, 0.01, 0.0, ADAM_BETA1),
-            (core.resid_lambdas, SCALAR_LR * 0.01, 0.0, ADAM_BETA1),  # they compound over layers, so they move slowly
-            (core.readout, SCALAR_LR * 0.01, 0.0, ADAM_BETA1),
-            (core.x0_lambdas, SCALAR_LR, 0.0, 0.96),
+            (model.embedding.weight, EMBEDDING_LR * width, EMBEDDING_DECAY, ADAM_BETA1),
+            (model.values.weight, VALUE_LR * width, VALUE_DECAY, ADAM_BETA1),
+            (model.hint.weight, HINT_LR * width, 0.0, ADAM_BETA1),
+            (model.confidence.weight, HINT_LR * width, 0.0, ADAM_BETA1),
+            (model.head, UNEMBEDDING_LR * width, 0.01, ADAM_BETA1),
+            (model.smear, 0.01, 0.0, ADAM_BETA1),
+            (model.resid_lambdas, SCALAR_LR * 0.01, 0.0, ADAM_BETA1),  # they compound over layers, so they move slowly
+            (model.readout, SCALAR_LR * 0.01, 0.0, ADAM_BETA1),
+            (model.x0_lambdas, SCALAR_LR, 0.0, 0.96),
         ]
         self.adam_rates = [group for group in self.adam_rates if self.is_used(group[0])]
-        self.matrices = [core.attention, core.up, core.down, core.gates]
+        self.matrices = [model.attention, model.up, model.down, model.gates]
         self.adam = [(p, torch.zeros_like(p), torch.zeros_like(p)) for p, *_ in self.adam_rates]
         self.muon = [(p, torch.zeros_like(p), torch.zeros_like(p[..., :1])) for p in self.matrices]
         self.update_all = torch.no_grad()(torch.compile(update_all, dynamic=False) if compiled else update_all)
@@ -587,9 +597,9 @@ class Optimiser:
 
     def is_used(self, p: Tensor) -> bool:
         """Whether the constants let this parameter take part."""
-        core = self.model.core
-        unused = [] if HINTS else [core.hint.weight, core.confidence.weight]
-        unused += ([] if SMEAR else [core.smear]) + ([] if READOUT else [core.readout])
+        model = self.model
+        unused = [] if HINTS else [model.hint.weight, model.confidence.weight]
+        unused += ([] if SMEAR else [model.smear]) + ([] if READOUT else [model.readout])
         return all(p is not other for other in unused)
 
     def reset(self) -> None:
