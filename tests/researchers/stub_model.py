@@ -10,6 +10,7 @@ conversation that each request carries, so the stub has no memory and any number
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -131,6 +132,10 @@ class StubModel:
                 events = dialect(body, stub.script(json.dumps(body)))
                 self.answer(200, b"".join(_sse(*event) for event in events), "text/event-stream")
 
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):  # an agent that is ended hangs up
+                    super().handle()
+
             def answer(self, status: int, content: bytes, kind: str) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
@@ -146,7 +151,9 @@ class StubModel:
     def script(self, told: str) -> tuple[str, Sequence[Step]]:
         """The worktree that a conversation is about, and the script for it."""
         found = re.search(r"/[^\s\"'\\<>`]*?/worktrees/[\w.-]+", told)
-        place = found[0].rstrip(".") if found else "."
+        if not found:
+            return "", ()
+        place = found[0].rstrip(".")
         return place, self.steps(place) if callable(self.steps) else self.steps
 
 

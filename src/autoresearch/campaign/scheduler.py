@@ -151,6 +151,8 @@ class Scheduler:
         """Until when asking a researcher is useless; for ever when only a person can help."""
         self._away_for: defaultdict[str, list[str]] = defaultdict(list)
         """Why, each time since its last proposal that was worth a run."""
+        self._unpriced: set[str] = set()
+        """Researchers of whom it was said that nobody knows what they cost."""
 
     # --- the loop ---------------------------------------------------------------------------------------------
 
@@ -455,6 +457,7 @@ class Scheduler:
                 self._refuse(experiment, Verdict.CRASH, proposal.reason, proposal.away_seconds)
             return
         experiment = replace(experiment, proposal=proposal)
+        self._tell_unpriced(experiment)
         change = self._workspace.commit(number, experiment.parent, proposal.hypothesis)
         if isinstance(change, Refusal):
             self._refuse(replace(experiment, commit=change.commit), Verdict.CRASH, change.reason)
@@ -466,6 +469,17 @@ class Scheduler:
         self.board.fresh.append(number)
         self._workspace.close(number)
         self._observe(Notice("proposed", experiment, proposal.hypothesis))
+
+    def _tell_unpriced(self, experiment: Experiment) -> None:
+        """Say once of each researcher that a limit in dollars does not see what its model costs."""
+        plan, name = experiment.proposal, experiment.researcher
+        is_paid_for = plan.usage is not None and bool(plan.usage.tokens)
+        if self.limits.cost_usd is None or plan.cost_usd is not None or not is_paid_for or name in self._unpriced:
+            return
+        self._unpriced.add(name)
+        text = f"what {name} costs is unknown, so the limit of ${self.limits.cost_usd:g} does not hold for it: set "
+        cure = "usd_per_million_tokens of this researcher in autoresearch.toml, or a limit in tokens"
+        self._observe(Notice("cost", text=f"{text}{cure}"))
 
     def _refuse(self, experiment: Experiment, verdict: Verdict, reason: str, away_seconds: float = 0.0) -> None:
         """End an experiment that is not worth a run, and remember it against its researcher.

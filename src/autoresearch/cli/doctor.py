@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +26,10 @@ from autoresearch.host.files import free_bytes
 from autoresearch.host.hardware import Hardware, describe_hardware
 from autoresearch.lab.config import check_lab, dirty_paths, load_config
 from autoresearch.lab.git import Git
+from autoresearch.lab.sections import ResearcherSection
 from autoresearch.ledger.ledger import Ledger
+from autoresearch.researchers.agents import AGENTS, Agent
+from autoresearch.researchers.probe import Probe, probe
 from autoresearch.runner.slots import make_slots
 
 _LITTLE_SPACE_BYTES = 2_000_000_000
@@ -88,6 +91,7 @@ def _examine(root: Path, *, remeasure: bool, no_measure: bool) -> Iterator[Findi
     yield _checked("git", lambda: Git(Path.cwd()).text("version"))
     yield _sandbox()
     if not (root / "autoresearch.toml").is_file():
+        yield from _agents(())
         yield Finding("lab", "warn", f"{root} is no lab: make one with `autoresearch init`")
         return
     yield from _examine_lab(root, hardware)
@@ -96,6 +100,7 @@ def _examine(root: Path, *, remeasure: bool, no_measure: bool) -> Iterator[Findi
 def _examine_lab(root: Path, hardware: Hardware) -> Iterator[Finding]:
     try:
         config = load_config(root)
+        yield from _agents(config.researcher)
         check_lab(root, config)
     except AutoResearchError as error:
         yield Finding("lab", "fail", str(error))
@@ -173,6 +178,32 @@ def _figures(hardware: Hardware, *, remeasure: bool, no_measure: bool) -> Iterat
             "warn",
             "other programs were at work meanwhile: when it is quiet, `autoresearch doctor --remeasure`",
         )
+
+
+def _agents(team: Sequence[ResearcherSection]) -> Iterator[Finding]:
+    """The coding agents that the lab names, and those that are installed; nothing that costs anything is asked."""
+    named = [section for section in team if section.is_agent]
+    others = [ResearcherSection.model_validate({"kind": kind}) for kind in AGENTS]
+    for section in [*named, *(other for other in others if other.kind not in {each.kind for each in named})]:
+        agent = AGENTS[section.kind]
+        found = probe(agent, section.command or ())
+        if found.path is None:
+            if section in named:  # else nobody asked for it
+                yield Finding(section.label, "fail", f"{agent.title} is not installed: {agent.install}")
+            continue
+        yield _agent(section.label, agent, found, is_named=section in named)
+
+
+def _agent(what: str, agent: Agent, found: Probe, *, is_named: bool) -> Finding:
+    version = f"{agent.title} {found.version or 'of an unknown version'}"
+    if found.missing_flags:
+        flags = ", ".join(found.missing_flags)
+        cure = f"AutoResearch was tried with {agent.version}, so install that or newer: {agent.install}"
+        return Finding(what, "warn", f"{version} does not know {flags}: {cure}")
+    if found.is_logged_in is False:
+        return Finding(what, "warn" if is_named else "ok", f"{version}, not logged in: {agent.login}")
+    access = f"with {found.access}" if found.access else f"whether it is logged in is not known; if not: {agent.login}"
+    return Finding(what, "ok", f"{version}, {access}")
 
 
 def _sandbox() -> Finding:

@@ -18,7 +18,9 @@ from autoresearch.cli.terminal import Terminal
 from autoresearch.cli.writing import summarise_campaign, write_campaign_report
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Direction
+from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.run import Purpose, Split
+from autoresearch.domain.usage import Usage
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import UserError
 from autoresearch.host.clock import SystemClock
@@ -27,6 +29,7 @@ from autoresearch.lab.git import Git
 from autoresearch.lab.workspace import hide
 from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.report.bill import contributions
 from autoresearch.report.disturbed import machine
 from autoresearch.report.gist import gist
 from autoresearch.report.words import explain, number_in, what
@@ -62,7 +65,7 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
     unmeasured = summary.num_experiments - summary.num_measured
     beside = f", {unmeasured} of them never run" if unmeasured else ""
     console.print(f"{summary.num_experiments} experiments ({verdicts}{beside}){rate}", markup=False, soft_wrap=True)
-    for sentence in (*gist(summary), *summary.remarks):
+    for sentence in (*gist(summary), *contributions(summary), *summary.remarks):
         console.print(sentence, markup=False, soft_wrap=True)
     if process:
         for experiment in live:
@@ -156,7 +159,8 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
     line("researcher", f"{experiment.researcher}, {plan.kind}")
     effect = plan.expected_effect
     line("expected", None if effect is None else f"{effect:+.4g} {chosen.metric.name} (positive is better)")
-    line("cost", None if not plan.cost_usd else f"${plan.cost_usd:.4f}")
+    line("cost", _cost(plan))
+    line("used", _used(plan.usage) if plan.usage else None)
     line("plan drift", experiment.plan_drift)
     line("commit", experiment.commit)
     line("parent", experiment.parent)
@@ -210,6 +214,28 @@ def explained(experiment: Experiment, experiments: list[Experiment], campaign: C
     noise = pooled_deviation(e.replicates for e in experiments)
     rival = _rival(experiment, experiments)
     return tuple(explain(experiment, campaign.metric, rival=rival, noise=noise, policy=campaign.policy))
+
+
+def _cost(plan: Proposal) -> str | None:
+    """What a proposal cost and who says so; "unknown" where a model was paid and nobody knows what."""
+    usage = plan.usage
+    if plan.cost_usd is None:
+        return "unknown" if usage and usage.tokens else None
+    says = f", by the {usage.priced_by}" if usage and usage.priced_by not in ("", "agent") else ""
+    return f"${plan.cost_usd:.4f}{says}" if plan.cost_usd else None
+
+
+def _used(usage: Usage) -> str:
+    """What a session took."""
+    cached = f", {usage.cached_tokens:,} of them cached" if usage.cached_tokens else ""
+    parts = (
+        "" if usage.input_tokens is None else f"{usage.input_tokens:,} tokens read{cached}",
+        "" if usage.output_tokens is None else f"{usage.output_tokens:,} written",
+        "" if usage.turns is None else f"{usage.turns} turn{'s' * (usage.turns != 1)}",
+        "" if usage.seconds is None else f"{usage.seconds:.1f} s",
+        usage.model,
+    )
+    return ", ".join(part for part in parts if part)
 
 
 _MEASUREMENTS = {

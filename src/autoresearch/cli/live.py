@@ -197,7 +197,7 @@ class _Teller:
                 yield from self.rest()
                 self._reason = notice.text
             idea = "" if experiment.is_baseline else _idea(experiment, 70)
-            verdict = f"#{experiment.number} {notice.what:<7} {one_line(notice.text, 200)}"
+            verdict = f"#{experiment.number} {notice.what:<7} {one_line(notice.text, 300)}"
             yield f"{verdict} | {idea}" if idea else verdict
 
     def rest(self) -> Iterator[str]:

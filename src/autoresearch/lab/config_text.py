@@ -160,7 +160,7 @@ def _tables(model: type[BaseModel]) -> Iterator[tuple[str, str, list[ReferenceRo
         for key, inner in table.model_fields.items():
             nested = _table_of(inner.annotation)
             if nested is not None:
-                place = f"{name}.{key}.NAME"
+                place = f"{name}.{key}" + ".NAME" * (get_origin(_bare(inner.annotation)) is dict)
                 rows = [_row(place, innermost, field) for innermost, field in nested.model_fields.items()]
                 yield f"[{place}]", inspect.cleandoc(nested.__doc__ or ""), rows
 

@@ -21,6 +21,7 @@ from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind
 from autoresearch.ledger.results_tsv import is_imported
+from autoresearch.report.bill import bill
 from autoresearch.report.contribution import (
     ALONE,
     ContributionMap,
@@ -343,7 +344,9 @@ def _numbers(summary: Summary) -> list[str]:
         rows.append(("experiments per hour", amount(summary.experiments_per_hour, 3)))
         rows.append(("runs per hour", f"{amount(summary.runs_per_hour, 3)}{per_slot}"))
     if summary.cost_usd is not None:
-        rows.append(("cost of proposals", f"{summary.cost_usd:.2f} USD, as far as it is known"))
+        unpriced = sum(one.num_unpriced for one in summary.researchers)
+        rest = f", and {unpriced} proposals of unknown cost" if unpriced else ""
+        rows.append(("cost of proposals", f"{summary.cost_usd:.2f} USD, as far as it is known{rest}"))
     return ["## In numbers", "", *_table(("", ""), rows)]
 
 
@@ -352,14 +355,15 @@ def _runs(count: int) -> str:
 
 
 def _researchers(summary: Summary) -> list[str]:
-    if len(summary.researchers) < 2:
+    if len(summary.researchers) < 2 and not any(one.tokens for one in summary.researchers):
         return []
     rows = []
     for one in summary.researchers:
-        cost = f"{one.cost_usd:.2f} USD" if one.cost_usd is not None else ""
         counts = (str(one.experiments), str(one.kept), str(one.crashed))
-        rows.append((escape(one.name, 60), *counts, signed(one.gain), cost))
-    head = ("researcher", "experiments", "kept", "crashed", "gain", "cost")
+        thought = f"{one.seconds / max(1, one.experiments):.0f} s" if one.seconds else ""
+        tokens = f"{one.tokens:,}" if one.tokens else ""
+        rows.append((escape(one.name, 60), *counts, signed(one.gain), bill(one), tokens, thought))
+    head = ("researcher", "experiments", "kept", "crashed", "gain", "cost", "tokens", "thinking per proposal")
     return ["## Researchers", "", *_table(head, rows)]
 
 

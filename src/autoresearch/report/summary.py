@@ -68,6 +68,14 @@ class ResearcherLine:
     gain: float
     """The gains of its kept changes together."""
     cost_usd: float | None
+    """What its proposals cost, as far as known."""
+    num_unpriced: int
+    """Proposals that a model wrote for a price that nobody knows."""
+    tokens: int | None
+    """What its model read and wrote; None when nobody counted."""
+    turns: int | None
+    seconds: float | None
+    """How long it thought, all its proposals together."""
 
 
 @dataclass(frozen=True)
@@ -456,7 +464,23 @@ def _researcher_lines(ordered: Sequence[Experiment], kept: Sequence[KeptChange])
         gains = [k.gain or 0.0 for k in kept if k.researcher == name]
         crashed = sum(e.verdict is Verdict.CRASH for e in found)
         cost = math.fsum(costs) if costs else None
-        lines.append(ResearcherLine(name, len(found), len(gains), crashed, total(gains), cost))
+        used = [(e, e.proposal.usage) for e in found if e.proposal.usage is not None]
+        tokens = [usage.tokens for _, usage in used if usage.tokens is not None]
+        turns = [usage.turns for _, usage in used if usage.turns is not None]
+        seconds = [usage.seconds for _, usage in used if usage.seconds is not None]
+        line = ResearcherLine(
+            name=name,
+            experiments=len(found),
+            kept=len(gains),
+            crashed=crashed,
+            gain=total(gains),
+            cost_usd=cost,
+            num_unpriced=sum(bool(usage.tokens) and e.proposal.cost_usd is None for e, usage in used),
+            tokens=sum(tokens) if tokens else None,
+            turns=sum(turns) if turns else None,
+            seconds=math.fsum(seconds) if seconds else None,
+        )
+        lines.append(line)
     return tuple(sorted(lines, key=lambda r: (-r.gain, r.name)))
 
 

@@ -163,7 +163,7 @@ class AgentResearcher:
             return replace(read_plan(ended.plan, said.text), cost_usd=cost, usage=usage)
         if answer.interrupted or self._stopping.is_set():
             return NoProposal("stopped", cost, interrupted=True, usage=usage)
-        words = one_line(said.complaint, 300)
+        words = one_line(said.complaint, 160)
         if trouble is not None and (answer.commands and not answer.commands[0].error):
             away = math.inf if trouble.is_for_a_person else AWAY_SECONDS
             return NoProposal(self._sentence(trouble, words), cost, usage=usage, away_seconds=away)
@@ -225,5 +225,8 @@ class AgentResearcher:
         own = {"TMPDIR": str(temporary), **self._agent.sets, **place.variables}
         if self._agent.folder and self._agent.folder not in found and any(key in found for key in self._agent.keys):
             home.mkdir(exist_ok=True)
+            for path, text in self._agent.settings.items():
+                (home / path).parent.mkdir(parents=True, exist_ok=True)
+                write_text(home / path, text, durable=False)
             own[self._agent.folder] = str(home)
         return {**found, **own}

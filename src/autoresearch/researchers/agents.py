@@ -49,6 +49,8 @@ class Agent:
     """Variables any of which replaces a login, so that the user's own folder is not needed at all."""
     folder: str = ""
     """The variable that moves its own folder elsewhere; a fresh one for each session when there is a key."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Files that it needs in a fresh folder, by path."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Variables under which it expects another's content."""
     help: tuple[str, ...] = ("--help",)
@@ -147,6 +149,11 @@ GEMINI = Agent(
     sets={"GEMINI_TELEMETRY_ENABLED": "false"},
     keys=("GEMINI_API_KEY",),
     folder="GEMINI_CLI_HOME",
+    settings={".gemini/settings.json": json.dumps({
+        "security": {"auth": {"selectedType": "gemini-api-key"}},
+        "privacy": {"usageStatisticsEnabled": False},
+        "general": {"disableAutoUpdate": True},
+    })},
     flags=("--output-format", "--approval-mode", "--skip-trust", "--model"),
     logins=(".gemini/oauth_creds.json", ".gemini/gemini-credentials.json"),
 )  # fmt: skip
