@@ -72,7 +72,7 @@ _SIGNS = (
     (
         Trouble.UNKNOWN_MODEL,
         r"model.{0,80}(not found|does not exist|may not exist|not supported|no access)|model[_ ]not[_ ]found"
-        r"|not_found_error.{0,60}model|404 not found: model|(unknown|invalid|unsupported) model|providermodelnotfound",
+        r"|not_found_error.{0,60}model|\b404\b.{0,40}model|(unknown|invalid|unsupported) model|providermodelnotfound",
     ),
     (
         Trouble.USAGE_LIMIT,
