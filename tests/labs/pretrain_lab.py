@@ -20,6 +20,7 @@ TINY = {
     "SHORT_WINDOW": 8,
     "GATE_CHANNELS": 8,
     "USE_BF16": False,
+    "USE_COMPILE": False,
 }
 
 TINY_TABLES = {"BIGRAM_ROWS": 256, "TRIGRAM_ROWS": 512}
