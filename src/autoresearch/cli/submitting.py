@@ -16,13 +16,14 @@ from autoresearch.campaign.session import Home, find_root
 from autoresearch.campaign.submission import Submission
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.proposal import Proposal
-from autoresearch.errors import LedgerError, UserError
+from autoresearch.errors import UserError
 from autoresearch.host.clock import SystemClock
 from autoresearch.host.files import read_tail
 from autoresearch.lab.config import check_lab, load_config
 from autoresearch.lab.git import Git
+from autoresearch.lab.merge import merge_trees
 from autoresearch.lab.snapshot import Snapshot, main_checkout, take_snapshot
-from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.ledger.ledger import Campaign, Ledger, NothingRecordedError
 from autoresearch.researchers.brief import one_line
 
 YOU = "you"
@@ -58,6 +59,14 @@ class Standing:
     experiment: Experiment | None
 
     @property
+    def commit(self) -> str:
+        """The submission's identity."""
+        if self.submission is not None:
+            return self.submission.commit
+        assert self.experiment is not None and self.experiment.proposal.submitted is not None
+        return self.experiment.proposal.submitted
+
+    @property
     def is_decided(self) -> bool:
         """Whether the verdict stands."""
         return self.experiment is not None and self.experiment.verdict is not None
@@ -78,11 +87,14 @@ def lab_and_checkout(lab: Path, worktree: Path | None) -> tuple[Path, Path]:
 
 
 def main_lab(root: Path) -> Path:
-    """The lab that a linked worktree belongs to, where that lab has a ledger and the worktree has none; else itself."""
+    """The lab that a linked worktree belongs to, unless campaigns were run in the worktree itself.
+
+    A ledger in a worktree goes when the worktree goes, and agents make and delete theirs as they like.
+    """
     if Home(root).ledger.is_file():
         return root
     main = main_checkout(root)
-    return main if main is not None and Home(main).ledger.is_file() else root
+    return main if main is not None and (main / "autoresearch.toml").is_file() else root
 
 
 def hand_in(lab: Path, worktree: Path | None, since: str, proposal: Proposal, researcher: str) -> HandedIn:
@@ -119,12 +131,14 @@ def standing_of(home: Home, commit: str) -> Standing:
 
 
 def open_submissions(home: Home) -> list[Standing]:
-    """Everything handed in that has no verdict: what waits, then what a session has taken."""
+    """Everything handed in that has no verdict: what waits, then what the newest campaign has taken."""
     with reading(home) as ledger:
-        known = (lambda commit: None) if ledger is None else ledger.submitted
-        waiting = [Standing(each, None) for each in home.submissions.waiting() if known(each.commit) is None]
-        taken = [] if ledger is None else [Standing(None, each) for each in ledger.open_submissions()]
-    return [*waiting, *taken]
+        if ledger is None:
+            return [Standing(each, None) for each in home.submissions.waiting()]
+        waiting = [Standing(each, None) for each in home.submissions.waiting() if ledger.submitted(each.commit) is None]
+        campaign = newest_campaign(ledger)
+        taken = [] if campaign is None else ledger.open_submissions(campaign.name)
+        return [*waiting, *(Standing(None, each) for each in taken)]
 
 
 @contextmanager
@@ -132,9 +146,7 @@ def reading(home: Home) -> Iterator[Ledger | None]:
     """The lab's ledger, None where nothing has been recorded yet."""
     try:
         ledger = Ledger.open_readonly(home.ledger, SystemClock())
-    except LedgerError:
-        if home.ledger.is_file():
-            raise
+    except NothingRecordedError:
         yield None
         return
     try:
@@ -221,6 +233,7 @@ def _check_is_new(home: Home, snapshot: Snapshot) -> None:
         return
     git = Git(home.root)
     branch = f"autoresearch/{campaign.name}"
-    best, ours = git.tree(git.resolve(branch)), git.tree(snapshot.commit)
-    if all(best.get(path) == ours.get(path) for path in snapshot.paths):
-        raise UserError(f"no change: the files are as {branch}, the best program so far, has them; edit them first")
+    best = git.tree(git.resolve(branch))
+    edits, conflicts = merge_trees(git, git.tree(snapshot.parent), best, git.tree(snapshot.commit))
+    if not edits and not conflicts:
+        raise UserError(f"no change: {branch}, the best program so far, has all of it already; edit the files first")

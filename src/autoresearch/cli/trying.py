@@ -214,14 +214,15 @@ def _await(handed_in: HandedIn, *, plain: bool, quiet: bool) -> Standing:
 
 
 def _own_session(home: Home, *, plain: bool, quiet: bool) -> None:
-    """Carry out what waits in a session of our own.
+    """Carry out what waits in a session of our own; what is handed in at its very end is for the next one.
 
     Raises:
         LabIsBusyError: Another process holds the lab.
-        UserError: It ended with something still undecided.
+        UserError: It ended, and something that was there from the beginning is still undecided.
     """
+    before = {each.commit for each in open_submissions(home)}
     reason = carry_out(home.root, Choice(allow_dirty=True), Errand(home.submissions), plain=plain, quiet=quiet)
-    if open_submissions(home):
+    if before & {each.commit for each in open_submissions(home)}:
         raise UserError(
             f"not decided yet: {reason.removesuffix('; the same command goes on')}; nothing is lost, go on with "
             "`autoresearch try --waiting`"
@@ -322,7 +323,7 @@ def what_next(submission: str, editable: tuple[str, ...], experiment: Experiment
     """Where the change is now, and how to go on from the best program without losing anything."""
     branch, files = f"autoresearch/{experiment.campaign}", " ".join(editable)
     if experiment.verdict is Verdict.KEEP:
-        yield f"it is the newest commit of the branch {branch}; your own files are as you left them"
+        yield f"it is on the branch {branch} now; your own files are as you left them"
     else:
         yield f"the branch {branch} is as it was, and so are your own files"
     yield f"to go on from the best program: git restore --source {branch} -- {files}"

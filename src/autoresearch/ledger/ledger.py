@@ -56,6 +56,10 @@ _UPDATE_RUN = (
 )
 
 
+class NothingRecordedError(LedgerError):
+    """There is no ledger yet, or one that has only just been made."""
+
+
 @dataclass(frozen=True)
 class Campaign:
     """What a campaign fixed once and for all when it began."""
@@ -117,10 +121,9 @@ class Ledger:
     @classmethod
     def open_readonly(cls, path: Path, clock: Clock) -> Ledger:
         """Open an existing ledger for reading, beside whoever writes it."""
+        nothing = f"no ledger at {path}: nothing has been run in this lab yet; start with `autoresearch run`"
         if not path.is_file():
-            raise LedgerError(
-                f"no ledger at {path}: nothing has been run in this lab yet; start with `autoresearch run`"
-            )
+            raise NothingRecordedError(nothing)
         # A write-ahead log wants a folder that can be written, even for reading. Where it cannot be, nobody writes the
         # file meanwhile; an unfinished log beside it would be overlooked, so then SQLite may complain.
         is_still = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
@@ -128,7 +131,11 @@ class Ledger:
         sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
         ledger = cls(engine, clock, str(path))
         with ledger._translated(), engine.connect() as connection:
-            ledger._check_version(_version_of(connection), readonly=True)
+            version = _version_of(connection)
+        if version == 0:
+            ledger.close()
+            raise NothingRecordedError(nothing)
+        ledger._check_version(version, readonly=True)
         return ledger
 
     @classmethod
@@ -304,13 +311,13 @@ class Ledger:
         named = EXPERIMENT.c.proposal.contains(f'"submitted":"{commit}"', autoescape=True)
         return next(iter(self._chosen(named)), None)
 
-    def open_submissions(self) -> list[Experiment]:
-        """Experiments of all campaigns that were made of what somebody handed in and have no verdict yet."""
-        found = self._chosen(EXPERIMENT.c.verdict.is_(None))
+    def open_submissions(self, campaign: str) -> list[Experiment]:
+        """Experiments of a campaign that were made of what somebody handed in and have no verdict yet."""
+        found = self._chosen((EXPERIMENT.c.campaign == campaign) & EXPERIMENT.c.verdict.is_(None))
         return [experiment for experiment in found if experiment.proposal.submitted is not None]
 
     def _chosen(self, condition: sa.ColumnElement[bool]) -> list[Experiment]:
-        """A few experiments of any campaign, each with its runs."""
+        """A few experiments, each with its runs."""
         found = []
         with self._reading() as connection:
             for row in connection.execute(sa.select(EXPERIMENT).where(condition)):
