@@ -20,6 +20,7 @@ Jordan et al. 2024; its normalised rows, Li et al. 2025 ("NorMuon"); cautious de
 import gc
 import math
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 
@@ -85,7 +86,8 @@ FINAL_LR_FRAC = 0.05  # rate at the end as a fraction of the full rate; 0 to 0.3
 
 # Machine
 ATTENTION = "auto"  # varlen, flex, sdpa (no windows) or dense; auto takes what `doctor` found fastest here
-USE_COMPILE = True  # torch.compile on CUDA; elsewhere compiling costs more than such budgets give back
+USE_COMPILE = True  # torch.compile on CUDA, and for long budgets on a CPU with a C++ compiler
+COMPILE_FROM = 60.0  # seconds of budget from which compiling pays on a CPU, where it takes half a minute once
 USE_BF16 = True  # bfloat16 matrix products where the hardware has them
 
 
@@ -495,11 +497,11 @@ class GPT(nn.Module):
 def attention_kind(device: str, compiled: bool) -> str:
     """Return the constant ATTENTION, or where it is `auto` what was measured fastest, or what is likely to be."""
     kind = ATTENTION if ATTENTION != "auto" else os.environ.get("AUTORESEARCH_ATTENTION", "auto")
+    if kind == "flex" and not compiled:
+        kind = "auto"  # without a compiler it computes the whole row, slowly
     if kind != "auto":
         return kind
-    if device == "cpu":
-        return "dense"
-    return "flex" if compiled and device == "cuda" else "sdpa"
+    return "dense" if device == "cpu" else "flex" if compiled else "sdpa"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -672,6 +674,12 @@ def check_constants(data: harness.TrainingData) -> int:
     return rows
 
 
+def compiling_pays(device: str, budget_seconds: float) -> bool:
+    """Whether compiled steps are worth their start: always on CUDA, never on a Mac, on a CPU when the run is long."""
+    has_compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
+    return device == "cuda" or (device == "cpu" and budget_seconds >= COMPILE_FROM and has_compiler)
+
+
 def bf16_pays(device: str) -> bool:
     """Whether bfloat16 multiplies faster than float32 here: as measured, or by what the device is."""
     if measured := os.environ.get("AUTORESEARCH_BF16"):
@@ -767,7 +775,7 @@ def main() -> None:
     torch.manual_seed(runtime.seed)
     torch.set_float32_matmul_precision("high")
     device = runtime.device
-    compiled = USE_COMPILE and device == "cuda"
+    compiled = USE_COMPILE and compiling_pays(device, runtime.budget_seconds)
     bf16 = USE_BF16 and bf16_pays(device)
     with torch.device(device):
         model = GPT(data.vocab_size, data.sequence_length, data.bos_id, device, bf16=bf16, compiled=compiled)
