@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +19,7 @@ import pytest
 
 from autoresearch.testing.audit import audit
 from tests.cli.toylab import GUARD_SECONDS, TRAIN, Lab, MakeLab
+from tests.researchers.stub_model import Call, Edit, Read, Say, Step, StubModel
 
 pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
 
@@ -200,3 +205,57 @@ def test_without_the_extra_it_says_what_to_install(lab: Lab, tmp_path: Path) -> 
         "autoresearch: the package mcp is not installed, and `autoresearch mcp` needs it: "
         "pip install 'autoresearch[mcp]'\n"
     )
+
+
+class Conversation(StubModel):
+    """A model whose next word follows from what it has been told: edit, submit, ask until it is decided, say so."""
+
+    place = ""
+
+    def script(self, told: str) -> tuple[str, list[Step]]:
+        """Every step is the next one."""
+        answers = told.replace("\\", "")
+        ids = re.findall(r'"id": ?"([0-9a-f]{8})"', answers)
+        if "toolu_0" not in told:
+            step: Step = Read("train.py")
+        elif "toolu_1" not in told:
+            step = Edit("train.py", "X = 1.0", "X = 0.4")
+        elif not ids:
+            step = Call("mcp__lab__submit", {"hypothesis": "X nearer to 0.3", "kind": "tune", "touches": ["X"]})
+        elif not (verdict := re.search(r'"state": ?"decided".*?"verdict": ?"(\w+)"', answers)):
+            step = Call("mcp__lab__status", {"id": ids[0]})
+        else:
+            step = Say(f"the verdict is {verdict[1]}")
+        return self.place, [step] * 1000
+
+
+def test_claude_code_submits_and_reads_the_verdict(lab: Lab) -> None:
+    """The real Claude Code with our server, as docs/inside-an-agent.md sets it up; a stub plays its model."""
+    folder = Path(os.environ.get("AUTORESEARCH_AGENTS", "~/.cache/autoresearch/agents")).expanduser()
+    places = os.pathsep.join([str(folder / "node_modules" / ".bin"), os.environ["PATH"]])
+    claude = shutil.which("claude", path=places)
+    if claude is None:
+        pytest.skip("Claude Code is not installed: sh scripts/install_agents.sh claude")
+    servers = {"mcpServers": {"lab": {"command": sys.executable, "args": ["-m", "autoresearch", "mcp"]}}}
+    command = [claude, "-p", "Improve the program.", "--output-format", "json", "--permission-mode", "acceptEdits"]
+    command += ["--allowedTools", "mcp__lab", "--strict-mcp-config", "--mcp-config", json.dumps(servers)]
+    with Conversation([]) as stub:
+        stub.place = str(lab.root)
+        variables = {
+            **lab.environment,
+            "PATH": places,
+            "ANTHROPIC_API_KEY": "dummy",
+            "ANTHROPIC_BASE_URL": stub.url,
+            "DISABLE_AUTOUPDATER": "1",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "HTTPS_PROXY": "http://127.0.0.1:9",
+            "NO_PROXY": "127.0.0.1",
+        }
+        done = subprocess.run(
+            command, cwd=lab.root, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=2 * GUARD_SECONDS, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["result"] == "the verdict is keep"
+    [_, made] = lab.log()
+    assert (made["researcher"], made["verdict"], made["plan_drift"]) == ("claude-code", "keep", "")

@@ -67,7 +67,15 @@ class Fail:
     """Requests that fail before all goes well."""
 
 
-Step = Read | Edit | Write | Say
+@dataclass(frozen=True)
+class Call:
+    """Call a tool by its name, as a server of the agent's own configuration calls it; Claude Code only."""
+
+    tool: str
+    arguments: dict[str, Any]
+
+
+Step = Read | Edit | Write | Say | Call
 
 
 def plan(**fields: object) -> Write:
@@ -193,6 +201,8 @@ def _anthropic(body: dict[str, Any], script: Script) -> Events:
             call = ("Edit", {"file_path": _path(script, path), "old_string": old, "new_string": new})
         case Write(path, text):
             call = ("Write", {"file_path": _path(script, path), "content": text})
+        case Call(tool, arguments):
+            call = (tool, arguments)
         case Say():
             call = None
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"], "content": []}
