@@ -9,6 +9,7 @@ import shlex
 import stat
 import subprocess
 import sys
+import time
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -218,6 +219,27 @@ class TestExamples:
 
         assert len(commands) >= 6
         assert Path(printed.strip()).read_text(encoding="utf-8").startswith("# my-lab / ")
+
+    def test_trying_by_hand_goes_as_shown(self, home):
+        """The commands of docs/inside-an-agent.md do what the page says, each after an edit of the program."""
+        page = text_of("docs/inside-an-agent.md")
+        blocks = re.findall(r"<!-- tested -->\n```console\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+        commands = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+        shell("autoresearch init lab --lab blank", home)
+        lab = home / "lab"
+        program, said = lab / "run.py", []
+        for number, command in enumerate(commands):
+            if command.startswith("autoresearch try"):
+                program.write_text(re.sub(r"X = \S+", f"X = {0.1 + number}", program.read_text()))
+            said.append(shell(command, lab))
+        shell("autoresearch try --waiting", lab)  # the second one, or whatever of it is left
+        deadline = time.monotonic() + 60
+        while sum(each["verdict"] is not None for each in attempts(lab)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+        assert [each["verdict"] for each in attempts(lab)] == ["keep", "discard"]
+        assert all(line in said[0] for line in ("to go on from the best program: ", "to have this change again at"))
+        assert "Y above 1 is hopeless" in said[-1]
 
     def test_the_readme_says_the_same(self):
         """The README's commands without make are those that the demo runs."""

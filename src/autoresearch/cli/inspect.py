@@ -162,6 +162,7 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
     line("cost", _cost(plan))
     line("used", _used(plan.usage) if plan.usage else None)
     line("plan drift", experiment.plan_drift)
+    line("handed in", plan.submitted)
     line("commit", experiment.commit)
     line("parent", experiment.parent)
     if chosen.origin == "run":

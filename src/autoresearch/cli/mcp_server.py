@@ -5,6 +5,7 @@ and `status` tells. The server holds nothing itself, so it may be ended at any t
 """
 
 # No `from __future__ import annotations` here: the server reads the types of its tools as they stand.
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,7 +46,11 @@ def mcp(lab: Lab = Path()) -> None:
         raise UserError(
             "the package mcp is not installed, and `autoresearch mcp` needs it: pip install 'autoresearch[mcp]'"
         ) from None
-    make_server(desk).run("stdio")
+    if sys.stdin.isatty():
+        hint = "this speaks to an agent, not to a person: see docs/inside-an-agent.md; Ctrl-C ends it"
+        print(f"autoresearch: {hint}", file=sys.stderr)
+    with contextlib.suppress(KeyboardInterrupt):
+        make_server(desk).run("stdio")
     sys.stdout.flush()
 
 
