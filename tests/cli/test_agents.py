@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import pytest
 
 from autoresearch.campaign.scheduler import SAME_REASONS
-from tests.cli.toylab import AGENT, MakeLab, processes_below
+from tests.cli.toylab import AGENT, Lab, MakeLab, processes_below
 
 EDIT = """\
 import pathlib, os, json
@@ -27,6 +30,9 @@ path.write_text(path.read_text().replace("X = 1.0", "X = 0.5"))
         ("import os; os.remove('train.py')", "deleted: train.py"),
         ("import os; os.remove('train.py'); os.symlink('/etc/passwd', 'train.py')", "links"),
         ("import os; os.rename('.git', 'moved')", "outside the editable files: moved"),
+        ("import os; os.symlink('/etc', 'data')", "links"),
+        ("import pathlib; pathlib.Path('train.bin').write_bytes(bytes(range(256)))", "outside the editable files"),
+        ("import pathlib; pathlib.Path('train.py').write_bytes(b'\\0' * 6_000_000)", "too large: train.py"),
     ],
 )
 def test_agent_without_a_usable_proposal(make_lab: MakeLab, agent: str, reason: str) -> None:
@@ -96,3 +102,139 @@ def test_agent_that_works(make_lab: MakeLab) -> None:
     assert len(kept) > 1 and kept[-1]["proposal"]["hypothesis"].endswith("is nearer")
     branch = lab.git("for-each-ref", "--format=%(objectname)", "refs/heads/autoresearch/")
     assert branch == kept[-1]["commit"]
+
+
+GIT = """\
+import subprocess
+def git(*words):
+    who = ("-c", "user.name=An Agent", "-c", "user.email=agent@example.org")
+    subprocess.run(["git", *who, *words], check=True, capture_output=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        "git('commit', '-qam', 'mine')",
+        "git('checkout', '-q', '--orphan', 'new'); git('commit', '-qam', 'a new beginning')",
+        "git('commit', '-q', '--amend', '-am', 'another past')",
+        "git('add', '-A'); git('stash'); git('stash', 'apply')",
+        "git('rm', '-q', '--cached', 'train.py')",
+    ],
+)
+def test_agent_with_a_history_of_its_own(make_lab: MakeLab, history: str) -> None:
+    """What it does with git is its own affair: the edit counts, as a commit of ours on the parent that it was given."""
+    lab = make_lab(agent=EDIT + GIT + history + "\n")
+    lab.run("--experiments", 1)
+    experiment = lab.log()[1]
+    assert experiment["runs"] and experiment["verdict"] in ("keep", "discard")
+    assert lab.git("rev-parse", f"{experiment['commit']}^") == experiment["parent"]
+    assert lab.git("rev-parse", "main") == experiment["parent"]
+
+
+def test_agent_that_floods_its_log(make_lab: MakeLab) -> None:
+    """5 MB of output and a plan of 2 MB cost neither the edit nor the disk."""
+    flood = "print('x' * 5_000_000)\n"
+    plan = "open(os.environ['AUTORESEARCH_PROPOSAL'], 'w').write(json.dumps({'hypothesis': 'y' * 2_000_000}))\n"
+    lab = make_lab(agent=EDIT + flood + plan)
+    lab.run("--experiments", 1)
+    experiment = lab.log()[1]
+    assert experiment["runs"] and len(json.dumps(experiment)) < 20_000
+    [session] = (lab.root / ".autoresearch" / "sessions").glob("*-00001")
+    assert (session / "process" / "researcher.log").stat().st_size < 4_300_000
+
+
+def test_agent_that_writes_another_language(make_lab: MakeLab) -> None:
+    """A plan in any script is kept as it was written."""
+    words = "更深的网络 уменьшает потери — أقل"
+    write = f"open(os.environ['AUTORESEARCH_PROPOSAL'], 'w').write(json.dumps({{'hypothesis': {words!r}}}))\n"
+    lab = make_lab(agent=EDIT + write)
+    lab.run("--experiments", 1)
+    assert lab.log()[1]["proposal"]["hypothesis"] == words
+
+
+def known(lab: Lab, program: str, kind: str = "claude", **keys: object) -> str:
+    """The lab file's table for a known agent that is played by a program."""
+    return lab.agent(program, **keys).replace('kind = "command"\nname = "agent"', f'kind = "{kind}"')
+
+
+RESULT = """\
+import json
+def result(**fields):
+    usage = {"input_tokens": 900, "output_tokens": 100}
+    print(json.dumps({"type": "result", "num_turns": 2, "usage": usage, **fields}))
+"""
+
+
+def test_agent_that_is_logged_out_is_set_aside(make_lab: MakeLab) -> None:
+    """It is asked once, one sentence says what to do, and the others go on."""
+    lab = make_lab()
+    logged_out = RESULT + "result(is_error=True, subtype='success', result='Not logged in · Please run /login')\n"
+    lab.configure(rest=known(lab, logged_out) + '[[researcher]]\nkind = "tuner"\n')
+    lab.commit()
+    said = lab.run("--experiments", 3).stdout
+    assert "Claude Code is not logged in" in said and "set ANTHROPIC_API_KEY" in said
+    assert [e["researcher"] for e in lab.log()[1:]].count("claude") == 1
+    assert sum(bool(e["runs"]) for e in lab.log()) == 4
+
+
+def test_agents_that_are_all_set_aside_end_the_session(make_lab: MakeLab) -> None:
+    """Nobody is left, so the end says why at once."""
+    lab = make_lab()
+    lab.configure(rest=known(lab, RESULT + "result(is_error=True, result='Credit balance is too low')\n", count=2))
+    lab.commit()
+    said = lab.run().stdout
+    end = said.split("no researcher has anything more to propose")[1]
+    assert "claude-1: Claude Code is out of credit" in end and "claude-2: Claude Code is out of credit" in end
+    assert len(lab.log()) == 3
+
+
+def test_campaign_stops_at_its_tokens(make_lab: MakeLab) -> None:
+    """What was proposed is run and judged, and then nobody is asked any more; a session that goes on knows it too."""
+    lab = make_lab()
+    lab.configure(rest=known(lab, AGENT + RESULT + "result(total_cost_usd=0.25)\n"), campaign="tokens = 2000")
+    lab.commit()
+    said = lab.run().stdout
+    assert "proposals have used 2,000 of the 2,000 tokens allowed" in said
+    assert [bool(e["runs"]) for e in lab.log()] == [True, True, True]
+    assert "proposals have used 2,000" in lab.run().stdout and len(lab.log()) == 3
+    assert "proposals have cost $0.75 of the $0.60 allowed" in lab.run("--tokens", 10**6, "--cost", 0.6).stdout
+
+
+def test_a_limit_in_dollars_tells_whom_it_does_not_hold(make_lab: MakeLab) -> None:
+    """Tokens without a price are no zero: it is said once, and `show` and `status` say unknown."""
+    lab = make_lab()
+    lab.configure(rest=known(lab, AGENT + RESULT + "result()\n"))
+    lab.commit()
+    said = lab.run("--experiments", 2, "--cost", 5).stdout
+    assert said.count("what claude costs is unknown, so the limit of $5 does not hold for it") == 1
+    assert lab.cli("show", 1).stdout.count("unknown") == 1 and "cost unknown, 2,000 tokens" in lab.cli("status").stdout
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("nobody", "use NAME, NAME:COUNT or NAME@MODEL:COUNT"),
+        ("command", "out of: tuner, claude, codex, gemini, opencode"),
+        ("tuner@opus", "model is for coding agents"),
+        ("tuner:0", "count"),
+        ("gemini@x", "which is not installed"),
+    ],
+)
+def test_researchers_that_cannot_be(make_lab: MakeLab, asked: str, words: str) -> None:
+    """One sentence, before anything begins."""
+    assert words in make_lab().refused(
+        "run",
+        "--researcher",
+        asked,
+        PATH=os.environ["PATH"] if asked != "gemini@x" else os.pathsep.join(["/usr/bin", "/bin"]),
+    )
+
+
+def test_researchers_of_the_command_line(make_lab: MakeLab) -> None:
+    """A name of the lab file brings its table along; whoever is not named stays at home."""
+    lab = make_lab()
+    lab.configure(rest=known(lab, AGENT + RESULT + "result()\n", name="thinker") + '[[researcher]]\nkind = "tuner"\n')
+    lab.commit()
+    lab.run("--experiments", 2, "--researcher", "thinker:2")
+    assert {e["researcher"] for e in lab.log()[1:]} == {"thinker-1", "thinker-2"}

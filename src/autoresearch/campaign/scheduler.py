@@ -534,7 +534,8 @@ class Scheduler:
         if self.devotion:
             return "everything that was asked for is measured"
         over = self._spent(self.board.tried)
-        last = [f"{name}: {self._fruitless[name][-1]}" for name in self._researchers if self._fruitless[name]]
+        why = {name: self._away_for[name] or self._fruitless[name] for name in self._researchers}
+        last = [f"{name}: {reasons[-1]}" for name, reasons in why.items() if reasons]
         return over or f"no researcher has anything more to propose ({'; '.join(last)})"
 
 

@@ -113,10 +113,12 @@ CODEX = Agent(
     program="codex",
     version="0.169",
     install="npm install -g @openai/codex",
-    # Its way to read and edit is a shell, so it works in its own sandbox: it may write in the worktree only.
+    # Its way to read and edit is a shell, so it works in its own sandbox: it may write in the worktree and in its own
+    # temporary folder only (not in /tmp, where somebody's lab may lie), and reach no network.
     arguments=(
         "exec", "--json", "--ephemeral", "--ignore-user-config", "--skip-git-repo-check", "--sandbox",
-        "workspace-write", "-c", 'approval_policy="never"', "-c", "check_for_update_on_startup=false",
+        "workspace-write", "-c", 'approval_policy="never"',
+        "-c", "sandbox_workspace_write.exclude_slash_tmp=true", "-c", "check_for_update_on_startup=false",
     ),
     effort=("-c", 'model_reasoning_effort="{effort}"'),
     last=("-",),

@@ -1,0 +1,206 @@
+"""The real coding agents, against a model on this machine that plays a script: whole campaigns, and every way to fail.
+
+They are taken from the folder that `scripts/install_agents.sh` fills, or from PATH. Each gets a home of its own, a
+dummy key and a dead proxy, so nobody's account is touched and nothing is reached but the stub.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoresearch.researchers.agents import AGENTS
+from tests.cli.toylab import Lab, MakeLab, processes_below
+from tests.researchers.stub_model import Edit, Fail, Read, Say, Step, StubModel, Write, plan
+
+FOLDER = Path(os.environ.get("AUTORESEARCH_AGENTS", "~/.cache/autoresearch/agents")).expanduser()
+PLACES = os.pathsep.join([str(FOLDER / "node_modules" / ".bin"), os.environ.get("PATH", "")])
+
+MODELS = {"claude": "sonnet", "codex": "gpt-5.1-codex", "gemini": "gemini-2.5-pro", "opencode": "stub/stub-model"}
+
+
+def needs(*kinds: str) -> None:
+    """Skip, with a reason, where an agent is not installed."""
+    for kind in kinds:
+        if shutil.which(kind, path=PLACES) is None:
+            pytest.skip(f"{AGENTS[kind].title} is not installed: sh scripts/install_agents.sh {kind}")
+
+
+def halfway(place: str) -> list[Step]:
+    """A script for the worktree at `place`: move X towards 0.3, by more than the noise, and say so."""
+    number = int(place.rsplit("-", 1)[-1])
+    old = re.search(r"^X = .*$", (Path(place) / "train.py").read_text(), re.MULTILINE)
+    assert old is not None
+    new = f"X = {0.9 - 0.1 * number:.1f}"
+    declared = plan(hypothesis=f"{new} is nearer", kind="tune", touches=["X"], cost_usd=99)
+    return [Read("train.py"), Edit("train.py", old[0], new), declared, Say("X is nearer now")]
+
+
+def table(kind: str, stub: StubModel, **keys: object) -> str:
+    """The lab file's table of an agent whose provider is the stub."""
+    arguments: list[str] = []
+    if kind == "codex":  # its own provider would be tried over a web socket first, for some seconds
+        provider = f'{{name="stub",base_url="{stub.url}/v1",wire_api="responses",env_key="CODEX_API_KEY"}}'
+        arguments = ["-c", "model_provider=stub", "-c", f"model_providers.stub={provider}"]
+    fields = {"kind": kind, "model": MODELS[kind], "arguments": arguments, **keys}
+    if kind == "opencode":
+        fields["pass_environment"] = ["OPENCODE_CONFIG_CONTENT", "OPENCODE_DISABLE_MODELS_FETCH"]
+    return "[[researcher]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items())
+
+
+def variables(stub: StubModel) -> dict[str, str]:
+    """Dummy keys, the stub as everybody's provider, and a proxy that leads nowhere for all else."""
+    options = {"baseURL": f"{stub.url}/v1", "apiKey": "dummy"}
+    provider = {"npm": "@ai-sdk/openai-compatible", "options": options, "models": {"stub-model": {"name": "stub"}}}
+    return {
+        "PATH": PLACES,
+        "ANTHROPIC_API_KEY": "dummy",
+        "ANTHROPIC_BASE_URL": stub.url,
+        "CODEX_API_KEY": "dummy",
+        "GEMINI_API_KEY": "dummy",
+        "GOOGLE_GEMINI_BASE_URL": stub.url,
+        "OPENCODE_CONFIG_CONTENT": json.dumps({"provider": {"stub": provider}}),
+        "OPENCODE_DISABLE_MODELS_FETCH": "1",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+def fields_of(lab: Lab, number: int) -> dict[str, Any]:
+    """An experiment as the ledger has it."""
+    return next(e for e in lab.log() if e["number"] == number)
+
+
+@pytest.mark.parametrize("kind", AGENTS)
+def test_a_small_campaign(make_lab: MakeLab, kind: str) -> None:
+    """Edit, proposal, run, verdict, and the bill of each proposal; nothing of the user's is touched."""
+    needs(kind)
+    lab = make_lab()
+    home = Path(lab.environment["HOME"])
+    with StubModel(halfway) as stub:
+        lab.configure(rest=table(kind, stub))
+        lab.commit()
+        before = lab.fingerprint(), {path.name for path in home.iterdir()}
+        lab.run("--experiments", 2, **variables(stub))
+        tokens = sum(4000 + 200 for _ in range(2))
+    first, second = fields_of(lab, 1), fields_of(lab, 2)
+    assert [first["verdict"], second["verdict"]] == ["keep", "keep"]
+    assert first["proposal"]["hypothesis"] == "X = 0.8 is nearer" and not first["plan_drift"]
+    usage = first["proposal"]["usage"]
+    assert (usage["input_tokens"], usage["cached_tokens"], usage["output_tokens"]) == (4000, 2400, 200)
+    assert usage["turns"] == 4 and usage["seconds"] > 0
+    assert (first["proposal"]["cost_usd"] or 0) < 1  # not what the model wrote
+    assert f"{kind}: 2 experiments, 2 kept" in lab.cli("status").stdout
+    assert f"{tokens:,} tokens" in lab.cli("status").stdout
+    assert lab.fingerprint() == before[0]
+    if kind != "opencode":  # it has no folder that could be moved
+        assert {path.name for path in home.iterdir()} <= before[1] | {".cache", ".config"}
+    assert processes_below(lab.root) == []
+
+
+def test_a_team_shows_who_contributed(make_lab: MakeLab) -> None:
+    """Two of Claude Code, one of Codex and the tuner, named on the command line; the lab file says how."""
+    needs("claude", "codex")
+    lab = make_lab()
+    with StubModel(halfway) as stub:
+        lab.configure(rest=table("claude", stub) + table("codex", stub))
+        lab.commit()
+        team = ("--researcher", "claude:2", "--researcher", "codex", "--researcher", "tuner")
+        lab.run("--experiments", 4, *team, **variables(stub))
+    whose = {e["researcher"] for e in lab.log() if e["number"]}
+    assert whose == {"claude-1", "claude-2", "codex", "tuner"}
+    [report] = (lab.root / ".autoresearch").rglob("report.md")
+    text = report.read_text().split("## Researchers")[1].split("##")[0]
+    for row in (r"claude-1 \|.*\| \$0.01 \| 4,200 \|", r"codex \|.*\| \$0.00 \| 4,200 \|", r"tuner \|.*\|  \|  \|  \|"):
+        assert re.search(row, text), text
+
+
+FAILURES: dict[str, tuple[list[Step], str]] = {
+    "protected": ([Read("judge.py"), Edit("judge.py", "JUDGE = 1", "JUDGE = 0")], "protected: judge.py"),
+    "nothing": ([Read("train.py"), Say("It is fine as it is.")], "no change"),
+    "outside": ([Read("train.py"), Write("../../../outside.txt", "x"), Say("done")], "no change"),
+    "refusal": ([Say("I'm sorry, but I can't help with that.")], "no change"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("claude", "protected"),
+        ("claude", "outside"),
+        ("claude", "refusal"),
+        ("codex", "outside"),
+        ("codex", "nothing"),
+        ("gemini", "outside"),
+        ("opencode", "outside"),
+    ],
+)
+def test_a_session_without_a_usable_edit(make_lab: MakeLab, kind: str, what: str) -> None:
+    """It is an experiment with a reason, the agent's last words are kept, and the others go on."""
+    needs(kind)
+    steps, reason = FAILURES[what]
+    lab = make_lab()
+    with StubModel(steps) as stub:
+        lab.configure(rest=table(kind, stub) + '[[researcher]]\nkind = "tuner"\n')
+        lab.commit()
+        before = lab.fingerprint()
+        lab.run("--experiments", 1, **variables(stub))
+    failed = fields_of(lab, 1)
+    assert (failed["researcher"], failed["verdict"]) == (kind, "crash") and reason in failed["reason"]
+    assert failed["proposal"]["usage"]["output_tokens"] and not failed["runs"]
+    assert what != "refusal" or "can't help" in failed["proposal"]["hypothesis"]
+    assert lab.fingerprint() == before and not (lab.root / "outside.txt").exists()
+    assert not (lab.root / ".autoresearch" / "outside.txt").exists()
+    assert any(e["researcher"] == "tuner" and e["runs"] for e in lab.log())
+
+
+TROUBLES = {
+    "credit": (Fail(429, "insufficient_quota", "You exceeded your current quota"), "is out of credit"),
+    "model": (Fail(404, "not_found_error", "model: it does not exist"), "cannot use the model"),
+    "overload": (Fail(529, "overloaded_error", "Overloaded"), "is overloaded"),
+}
+
+
+@pytest.mark.parametrize(("kind", "what"), [("claude", "model"), ("claude", "overload"), ("codex", "credit")])
+def test_trouble_with_the_provider(make_lab: MakeLab, kind: str, what: str) -> None:
+    """One clear sentence; the agent is asked no more, and the others go on."""
+    needs(kind)
+    fail, words = TROUBLES[what]
+    lab = make_lab()
+    with StubModel(halfway, fail=fail) as stub:
+        lab.configure(rest=table(kind, stub, timeout_seconds=12) + '[[researcher]]\nkind = "tuner"\n')
+        lab.commit()
+        said = lab.run("--experiments", 1, **variables(stub)).stdout
+    failed = [e for e in lab.log() if e["researcher"] == kind]
+    assert len(failed) == 1 and words in failed[0]["reason"] and words in said, failed
+    assert any(e["researcher"] == "tuner" and e["runs"] for e in lab.log())
+
+
+def test_a_provider_that_never_answers(make_lab: MakeLab) -> None:
+    """The session is ended with everything that it started."""
+    needs("claude")
+    lab = make_lab()
+    with StubModel(halfway, hang=True) as stub:
+        lab.configure(rest=table("claude", stub, timeout_seconds=4) + '[[researcher]]\nkind = "tuner"\n')
+        lab.commit()
+        lab.run("--experiments", 1, **variables(stub))
+        assert "no proposal within 4 s" in fields_of(lab, 1)["reason"]
+        assert processes_below(lab.root) == []
+
+
+def test_doctor_knows_them(make_lab: MakeLab) -> None:
+    """Version, flags and login, without asking a model."""
+    needs("claude", "codex")
+    lab = make_lab()
+    with StubModel(halfway) as stub:
+        given = {**variables(stub), "CODEX_API_KEY": ""}
+        said = lab.cli("doctor", "--no-measure", **given).stdout
+        assert stub.requests == []
+    assert re.search(r"ok +claude +Claude Code \d+\.\d+\S*, with the key in ANTHROPIC_API_KEY", said), said
+    assert re.search(r"ok +codex +Codex \d+\.\d+\S*, not logged in: start `codex login` once", said), said
