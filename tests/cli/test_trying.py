@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -232,6 +233,25 @@ class TestDetached:
         assert found["verdict"] == "keep"
         assert len({run["request"]["ordinal"] for run in found["runs"]}) == len(found["runs"])
         assert slow.cli("try", "--waiting").stdout == "nothing that was handed in waits\n"
+        assert audit(slow.root, "night") == []
+
+    @pytest.mark.slow
+    def test_kills_at_any_moment(self, slow: Lab) -> None:
+        """The one who tries dies after ever longer times: what he handed in is judged once, and nothing contradicts."""
+        slow.run("--experiments", 1, "--campaign", "night")
+        seconds(slow, 0.2)
+        handed_in = 0
+        for attempt in range(8):
+            edit(slow, 0.5 - 0.01 * attempt)
+            process = slow.start("try", "-m", f"attempt {attempt}")
+            time.sleep(0.08 * (attempt + 1))
+            process.kill()
+            if "handed in as" in process.said():
+                handed_in += 1
+            assert slow.cli("try", "--waiting").returncode == 0
+        found = submitted(slow)
+        assert len({e["proposal"]["submitted"] for e in found}) == len(found) >= handed_in > 0
+        assert all(e["verdict"] for e in found)
         assert audit(slow.root, "night") == []
 
     def test_what_could_not_begin_says_why(self, lab: Lab) -> None:
