@@ -89,6 +89,8 @@ def test_an_agent_submits_and_reads_the_verdict(lab: Lab) -> None:
     async def work(agent: Agent) -> None:
         tools = {tool.name for tool in (await agent.client.list_tools()).tools}
         assert tools == {"submit", "status", "results", "history", "brief", "note", "best"}
+        hints = {tool.name: tool.annotations.read_only_hint for tool in (await agent.client.list_tools()).tools}
+        assert [name for name, is_harmless in hints.items() if not is_harmless] == ["submit", "note"]
         assert (await agent.call("status"))["campaign"] is None
 
         edit(lab, 0.4)

@@ -58,6 +58,7 @@ def make_server(desk: Desk) -> Any:
     """The server with its tools and resources; it is not running yet."""
     from mcp.server.mcpserver import Context, MCPServer  # noqa: PLC0415
     from mcp.server.mcpserver.exceptions import ResourceError, ToolError  # noqa: PLC0415
+    from mcp.types import ToolAnnotations  # noqa: PLC0415
 
     server = MCPServer("autoresearch", instructions=INSTRUCTIONS, version=__version__, log_level="ERROR")
 
@@ -122,7 +123,9 @@ def make_server(desk: Desk) -> Any:
             return desk.best()
 
     for tool in (submit, status, results, history, brief, note, best):
-        server.add_tool(tool)
+        is_harmless = tool not in (submit, note)  # clients let these pass without asking their person
+        hints = ToolAnnotations(read_only_hint=is_harmless, destructive_hint=False, open_world_hint=False)
+        server.add_tool(tool, annotations=hints)
     texts: dict[str, tuple[Callable[[], str], str, str]] = {
         "best": (desk.code, "text/plain", "The editable files of the best program so far."),
         "report": (desk.report, "text/markdown", "The campaign's report, as far as a researcher may know it."),

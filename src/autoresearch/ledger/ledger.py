@@ -96,7 +96,8 @@ class Ledger:
     """SQLite through SQLAlchemy Core.
 
     **One writer.** The campaign's process writes, under the lab's lock; any number of processes read meanwhile
-    (write-ahead log). **Threads**: all writes come from the scheduler's thread.
+    (write-ahead log). Only entries of the journal come from anywhere: they append, and no row changes.
+    **Threads**: all writes come from the scheduler's thread.
 
     Raises:
         LedgerError: From any method, when the file cannot be read or written; nothing recorded is lost.
