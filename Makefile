@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test agents lint clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,9 @@ demo: $(VENV)/ready ## prepare data, make a lab for this machine, run a campaign
 
 test: $(VENV)/ready ## the whole suite, the slow part included
 	$(BIN)/python -m pytest -n 2 -q
+
+agents: ## Claude Code and Codex for tests/cli/test_real_agents.py, in a folder of their own
+	sh scripts/install_agents.sh claude codex
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

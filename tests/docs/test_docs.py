@@ -19,6 +19,8 @@ import typer.main
 
 from autoresearch.campaign import recovery, session
 from autoresearch.cli.main import app
+from autoresearch.lab.config import parse_config
+from autoresearch.researchers.agents import AGENTS
 from autoresearch.researchers.brief import PROPOSAL_SCHEMA, brief_record
 from autoresearch.testing.researchers import ResearcherContract
 
@@ -97,6 +99,13 @@ def lab_with(home: Path, script: str, researcher: str) -> Path:
         file.write(f"\n{table}")
     shell("git add -A && git commit -qm 'Add a researcher'", lab)
     return lab
+
+
+def stand_in(home: Path, name: str) -> None:
+    """Put a program that plays an agent first on PATH."""
+    agent = home / "bin" / name
+    agent.write_text(CLAUDE, encoding="utf-8")
+    agent.chmod(agent.stat().st_mode | stat.S_IXUSR)
 
 
 def attempts(lab: Path) -> list[dict]:
@@ -261,27 +270,43 @@ class TestExamples:
         assert {(each["researcher"], each["plan_drift"]) for each in measured} == {("walker", "")}
 
     def test_claude_code_is_asked_as_shown(self, home):
-        """The wrapper hands the brief over, allows no shell, and notes the cost in the plan."""
-        agent = home / "bin/claude"
-        agent.write_text(CLAUDE, encoding="utf-8")
-        agent.chmod(agent.stat().st_mode | stat.S_IXUSR)
-        lab = lab_with(home, "claude_researcher.py", "claude")
-        shell("autoresearch run --experiments 1", lab)
+        """One command, no table: it gets instructions and brief, no shell, and its cost stands in the ledger."""
+        stand_in(home, "claude")
+        shell("autoresearch init lab --lab blank", home)
+        lab = home / "lab"
+        assert "$ autoresearch run --researcher claude\n" in text_of("docs/agents.md")
+        shell("autoresearch run --researcher claude --experiments 1", lab)
         first = next(each for each in attempts(lab) if each["runs"])
 
         assert (first["proposal"]["hypothesis"], first["proposal"]["cost_usd"]) == ("X nearer to 1", 0.25)
         assert "--tools Read,Edit,Write,Grep,Glob" in (home / "asked").read_text()
-        assert (home / "prompt").read_text().startswith("# Experiment ")
+        assert "\n# Experiment " in (home / "prompt").read_text()
 
-    def test_codex_is_asked_as_shown(self, home):
-        """The wrapper hands the brief over and confines Codex to the worktree."""
-        agent = home / "bin/codex"
-        agent.write_text(CLAUDE, encoding="utf-8")
-        agent.chmod(agent.stat().st_mode | stat.S_IXUSR)
-        lab = lab_with(home, "codex_researcher.sh", "codex")
+    def test_any_other_agent_is_asked_as_shown(self, home):
+        """The script of docs/researchers.md hands the brief over, and asks for no permission."""
+        stand_in(home, "aider")
+        lab = lab_with(home, "aider_researcher.sh", "aider")
         shell("autoresearch run --experiments 1", lab)
         first = next(each for each in attempts(lab) if each["runs"])
 
-        assert first["researcher"] == "codex"
-        assert "-a never exec --json" in (home / "asked").read_text()
-        assert "-s workspace-write" in (home / "asked").read_text()
+        assert first["researcher"] == "aider"
+        assert "--yes-always --no-auto-commits" in (home / "asked").read_text()
+
+    def test_tables_of_agents_are_valid(self):
+        """Each table that docs/agents.md shows is one that the lab file accepts, and names an agent or the tuner."""
+        blocks = re.findall(r"^```toml\n(.*?)^```", text_of("docs/agents.md"), re.MULTILINE | re.DOTALL)
+        minimal = {"lab": {"run": "x", "editable": ["x"]}, "metric": {"name": "x", "direction": "min"}}
+        found = [
+            section.kind
+            for block in blocks
+            for section in parse_config({**minimal, "budget": {"seconds": 1}, **tomllib.loads(block)}).researcher
+        ]
+
+        assert found == ["claude", "tuner", "codex"]
+
+    def test_agents_are_installed_as_the_code_says(self):
+        """The page and `autoresearch doctor` name the same packages and versions."""
+        page = text_of("docs/agents.md")
+
+        assert [agent.kind for agent in AGENTS.values() if f"$ {agent.install}\n" not in page] == []
+        assert [agent.kind for agent in AGENTS.values() if f"Tried with {agent.version}." not in page] == []
