@@ -1,5 +1,6 @@
 """The scheduler in virtual time: determinism, faults, order and limits."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -135,6 +136,52 @@ def test_a_researcher_with_nothing_new_is_asked_again_when_something_has_changed
     ledger = simulate(world, limits=Limits(experiments=8))
 
     assert len(measured(ledger.experiments("sim"))) == 8
+
+
+def absent_until(hour, away_seconds, only=""):
+    """A researcher whose provider is back at an hour of the world, or never."""
+
+    def propose(self, brief):
+        if self.name.startswith(only) and self._world.clock.now() < hour * 3600:
+            return NoProposal("the provider is overloaded", away_seconds=away_seconds)
+        self._world.clock.sleep(60)
+        return Proposal(f"idea {brief.number}")
+
+    return propose
+
+
+def test_a_provider_that_comes_back_finds_its_researcher_waiting(monkeypatch):
+    """Left alone for 15 minutes and longer each time, so two hours of outage cost few attempts and no night."""
+    monkeypatch.setattr(SimulatedResearcher, "propose", absent_until(2, 900))
+    world = World(seed=1, physics=Physics(disturbed_share=0, refused_share=0, crash_share=0))
+
+    experiments = simulate(world, limits=Limits(experiments=8)).experiments("sim")
+
+    assert len(measured(experiments)) == 8
+    assert (
+        sum("overloaded" in e.reason for e in experiments) == 4
+    )  # after 0, 15, 45 and 90 minutes; after 150 it is back
+
+
+def test_a_provider_that_never_comes_back_ends_the_session(monkeypatch):
+    """Nobody waits for ever, and the end says for what."""
+    monkeypatch.setattr(SimulatedResearcher, "propose", absent_until(10**6, 900))
+    told = []
+
+    simulate(World(seed=1), limits=Limits(experiments=8), observe=told.append)
+
+    assert told[-1].text == "no researcher has anything more to propose (sim0: the provider is overloaded)"
+
+
+def test_what_only_a_person_can_cure_is_asked_once(monkeypatch):
+    """The others go on without a pause."""
+    monkeypatch.setattr(SimulatedResearcher, "propose", absent_until(10**6, math.inf, only="sim0"))
+    world = World(seed=1, physics=Physics(disturbed_share=0, refused_share=0, crash_share=0))
+
+    experiments = simulate(world, researchers=2, limits=Limits(experiments=12)).experiments("sim")
+
+    assert [e.researcher for e in experiments].count("sim0") == 1
+    assert len(measured(experiments)) == 12 and world.clock.now() < 2 * 3600
 
 
 @pytest.mark.parametrize("seed", range(12))
