@@ -747,7 +747,7 @@ def train(model: GPT, optimiser: Optimiser, loader: harness.Loader, runtime: har
     smooth, next_line = 0.0, 0.02
     for inputs, targets in loader:
         for memory in model.memories:
-            memory.turn_to(int(loader.epochs))
+            memory.turn_to(math.ceil(loader.epochs) - 1)
         waiting.append(gradient_step(model, optimiser, inputs, targets, loader.progress))
         if len(waiting) <= lag:
             continue
@@ -775,7 +775,7 @@ def main() -> None:
     torch.manual_seed(runtime.seed)
     torch.set_float32_matmul_precision("high")
     device = runtime.device
-    compiled = USE_COMPILE and compiling_pays(device, runtime.budget_seconds)
+    compiled = USE_COMPILE and compiling_pays(device, 0.0 if runtime.max_steps else runtime.budget_seconds)
     bf16 = USE_BF16 and bf16_pays(device)
     with torch.device(device):
         model = GPT(data.vocab_size, data.sequence_length, data.bos_id, device, bf16=bf16, compiled=compiled)
