@@ -423,7 +423,9 @@ def test_pages_turn_with_the_passes_of_a_run(train, harness, converse):
 
     def watch(progress, step=optimiser.step):
         step(progress)
-        seen.setdefault(math.ceil(loader.epochs), []).append((memory.pages[-1], memory.pages[-1].touches[:-1].max().item()))
+        seen.setdefault(math.ceil(loader.epochs), []).append(
+            (memory.pages[-1], memory.pages[-1].touches[:-1].max().item())
+        )
 
     optimiser.step = watch
     train.train(model, optimiser, loader, runtime)
