@@ -104,5 +104,7 @@ def test_what_is_no_submission_stops_nobody(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(text)
     (tmp_path / ("c" * 40 + ".json")).write_bytes((tmp_path / f"{GOOD}.json").read_bytes())
 
-    assert [each.commit for each in submissions.waiting()] == [GOOD, BAD]
+    odd = (tmp_path / f"{GOOD}.json").read_text().replace(GOOD, "--all")
+    (tmp_path / "--all.json").write_text(odd)
 
+    assert [each.commit for each in submissions.waiting()] == [GOOD, BAD]

@@ -126,6 +126,33 @@ class TestAlone:
         assert found["verdict"] == "discard"
         assert "cannot be carried over" in found["reason"]
 
+    def test_a_snapshot_that_got_lost_stops_nobody(self, lab: Lab) -> None:
+        """Its commit is gone from the repository: discarded with the reason, and the next one is taken."""
+        lab.run("--experiments", 1)
+        edit(lab, 0.4)
+        folder = lab.root / ".autoresearch/submitted"
+        folder.mkdir()
+        gone = "0123456789" * 4
+        plan = {"hypothesis": "lost", "kind": "other", "touches": [], "submitted": gone}
+        record = {"format": 1, "commit": gone, "researcher": "you", "proposal": plan, "at": 1.0}
+        (folder / f"{gone}.json").write_text(json.dumps(record))
+
+        assert lab.json("try", "-m", "X nearer")["verdict"] == "keep"
+        lost = next(e for e in submitted(lab) if e["proposal"]["submitted"] == gone)
+        assert (lost["verdict"], "not in this repository any more" in lost["reason"]) == ("discard", True)
+
+    def test_an_endless_agent_is_held_up(self, lab: Lab) -> None:
+        """Beyond fifty changes without a verdict, the next one is refused."""
+        folder = lab.root / ".autoresearch/submitted"
+        folder.mkdir(parents=True)
+        for number in range(50):
+            commit = f"{number:040x}"
+            plan = {"hypothesis": "x", "kind": "other", "touches": [], "submitted": commit}
+            record = {"format": 1, "commit": commit, "researcher": "bot", "proposal": plan, "at": 1.0}
+            (folder / f"{commit}.json").write_text(json.dumps(record))
+        edit(lab, 0.4)
+        assert lab.refused("try", "-m", "one more").startswith("50 changes that were handed in have no verdict yet")
+
     def test_work_in_a_linked_worktree_belongs_to_the_same_lab(self, lab: Lab) -> None:
         """From within it, or named with --worktree; and committed work with --since."""
         edit(lab, 0.4)

@@ -12,6 +12,7 @@ kill in between leaves a file which the ledger knows already, and nothing is eve
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from autoresearch.campaign.derive import Wish
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.errors import UserError
 from autoresearch.host import files
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 FORMAT = 1
 """Version of the file; grows when a key changes its meaning."""
@@ -78,6 +81,8 @@ class Submissions:
 def _read(path: Path) -> Submission | None:
     record = files.read_json(path)
     if record is None or record.get("format") != FORMAT or record.get("commit") != path.stem:
+        return None
+    if not _COMMIT.fullmatch(path.stem):
         return None
     try:
         plan = record["proposal"]

@@ -32,6 +32,9 @@ YOU = "you"
 ID_CHARS = 8
 """How much of a submission's commit people and agents are shown; the command line takes four."""
 
+MOST_OPEN = 50
+"""Submissions without a verdict: an agent that hands in and never looks must not fill a night."""
+
 _LOG_BYTES = 1 << 20
 
 
@@ -107,6 +110,11 @@ def hand_in(lab: Path, worktree: Path | None, since: str, proposal: Proposal, re
     config = load_config(root)
     check_lab(root, config)
     home = Home(root)
+    if len(open_submissions(home)) >= MOST_OPEN:
+        raise UserError(
+            f"{MOST_OPEN} changes that were handed in have no verdict yet: wait for some of them, as "
+            "`autoresearch status` shows"
+        )
     at = SystemClock().now()
     snapshot = take_snapshot(
         root,

@@ -252,6 +252,8 @@ class GitWorkspace:
                 nothing = f"nothing left to remove: {', '.join(constants)} is switched off already"
                 return edits or Refusal(nothing, is_empty=True)
             case Apply(commit):
+                if not self._git.succeeds("cat-file", "-e", commit):  # what was handed in may have got lost since
+                    return Refusal(f"the commit {commit[:12]} is not in this repository any more: hand it in again")
                 parent = self._parent_of(commit)
                 edits, conflicts = merge_trees(self._git, self._tree(parent), ours, self._tree(commit))
                 what, nothing = "carried over", "already contained: what was kept since has the same change"
