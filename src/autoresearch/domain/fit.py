@@ -74,8 +74,9 @@ TOKENS_PER_BIGRAM_ROW, TOKENS_PER_TRIGRAM_ROW = 48, 24
 LEAST_ROWS = 2**12
 """A table with fewer is left out."""
 
-PASSES = 1.5
-"""Passes over the data up to which tables only help; at 2.3 they were measured to learn the text by heart."""
+READ_AGAIN = 4.0
+"""How much a start that reads its text more than once counts as worse, per logarithm of the passes: where text is
+short, a wider model that reads it once beat narrower ones that read it two and three times (docs/pretrain.md)."""
 
 _GIB = 2**30
 _CONTEXT_BYTES = {"cuda": 0.6e9, "mps": 0.3e9, "cpu": 0.4e9}
@@ -194,8 +195,9 @@ def fit(machine: Machine, work: Work) -> Size:
     shapes = list(_shapes(machine, work))
     fitting = [shape for shape in shapes if _fits(machine, work, shape)]
     # Nothing fits: the smallest is the best that can be tried.
-    shape = min(fitting, key=lambda each: _distance(each, work)) if fitting else shapes[0]
-    return _sized(machine, work, shape, shape is _best(shapes, work))
+    shape = _best(fitting or shapes[:1], work)
+    endless = replace(work, unique_tokens=math.inf)
+    return _sized(machine, work, shape, _best(fitting or shapes[:1], endless), shape is _best(shapes, work))
 
 
 def divisors(number: int) -> list[int]:
@@ -209,20 +211,22 @@ def table_rows(tokens: float, passes: float, room_bytes: float, row_bytes: float
 
     Args:
         tokens: Different tokens that a run sees.
-        passes: How often it sees them. Beyond `PASSES` the rows halve with every quarter of a pass: what a large
-            table then learns is this text and not the language.
+        passes: How often it sees them; beyond one, tables are kept twice: a blank page for each pass, and the last.
         room_bytes: Memory for both tables.
         row_bytes: Of one row, with what its optimiser keeps.
     """
-    halvings = max(0, math.ceil((passes - PASSES) * 4)) if passes < 8 else 32
-    wanted = [tokens / TOKENS_PER_BIGRAM_ROW, tokens / TOKENS_PER_TRIGRAM_ROW]
+    wanted = (tokens / TOKENS_PER_BIGRAM_ROW, tokens / TOKENS_PER_TRIGRAM_ROW)
     # Small texts have more different n-grams for each token than large ones, and their tables cost next to nothing.
-    wanted = [max(2.0**16, rows) * 0.5**halvings for rows in wanted]
-    rows = [2 ** round(math.log2(each)) if each >= 1 else 0 for each in wanted]
-    while sum(rows) * row_bytes > room_bytes and rows[1] > 0:
+    rows = [2 ** round(math.log2(max(2.0**16, each))) for each in wanted]
+    while sum(rows) * row_bytes * pages(passes) > room_bytes and rows[1] > 0:
         rows = [each // 2 for each in rows]
     bigram_rows, trigram_rows = (each if each >= LEAST_ROWS else 0 for each in rows)
     return bigram_rows, trigram_rows
+
+
+def pages(passes: float) -> int:
+    """Return how many copies of its tables a run keeps in the end."""
+    return 2 if passes > 1 else 1
 
 
 def row_bytes(width: int, element_bytes: int) -> int:
@@ -267,14 +271,16 @@ def _distance(shape: _Shape, work: Work) -> float:
     tokens = shape.tokens_per_second(shape.batch_tokens) * work.budget_seconds
     size = abs(math.log(tokens / shape.weights / TOKENS_PER_WEIGHT))
     form = abs(math.log(shape.width / shape.depth / CHANNELS_PER_LAYER))
-    return size + form
+    again = READ_AGAIN * max(0.0, math.log(tokens / work.unique_tokens)) if math.isfinite(work.unique_tokens) else 0.0
+    return size + form + again
 
 
 def _best(shapes: list[_Shape], work: Work) -> _Shape:
     return min(shapes, key=lambda each: _distance(each, work))
 
 
-def _sized(machine: Machine, work: Work, shape: _Shape, is_unbounded: bool) -> Size:
+def _sized(machine: Machine, work: Work, shape: _Shape, by_time: _Shape, is_unbounded: bool) -> Size:
+    """Fill in what follows from a model; `by_time` is the one that endless text would ask for."""
     speed = shape.tokens_per_second(shape.batch_tokens)
     planned = speed * work.budget_seconds
     passes = planned / work.unique_tokens
@@ -285,12 +291,14 @@ def _sized(machine: Machine, work: Work, shape: _Shape, is_unbounded: bool) -> S
     unbounded = table_rows(seen, passes, math.inf, one_row) if work.has_tables else (0, 0)
     room = min(TABLE_SHARE * machine.memory_bytes, GUESSED_SHARE * machine.memory_bytes - fixed - per_row)
     rows = table_rows(seen, passes, room, one_row) if work.has_tables else (0, 0)
-    fixed += sum(rows) * one_row
+    fixed += sum(rows) * one_row * pages(passes)
     step_rows = work.rows_of(shape.batch_tokens)
     wanted = largest_rows(step_rows, 0, 1, MOST_PART[machine.kind] // work.row_tokens)
     micro = min(wanted, largest_rows(step_rows, fixed, per_row, GUESSED_SHARE * machine.memory_bytes))
     is_short_of_memory = not is_unbounded or micro * 4 < wanted or sum(rows) * 4 <= sum(unbounded) > 0
-    regime = "data-limited" if passes > PASSES else "memory-limited" if is_short_of_memory else "step-limited"
+    asked = by_time.tokens_per_second(by_time.batch_tokens) * work.budget_seconds
+    is_short_of_text = asked > work.unique_tokens
+    regime = "data-limited" if is_short_of_text else "memory-limited" if is_short_of_memory else "step-limited"
     is_windowed = work.row_tokens >= 1024
     size = Size(
         depth=shape.depth,
@@ -310,7 +318,7 @@ def _sized(machine: Machine, work: Work, shape: _Shape, is_unbounded: bool) -> S
         regime=regime,
         why="",
     )
-    return replace(size, why=_why(size, machine, work))
+    return replace(size, why=_why(size, machine, work, by_time))
 
 
 def estimated_memory(machine: Machine, work: Work, depth: int, width: int) -> tuple[float, float]:
@@ -366,7 +374,7 @@ def _power_above(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def _why(size: Size, machine: Machine, work: Work) -> str:
+def _why(size: Size, machine: Machine, work: Work, by_time: _Shape) -> str:
     """Say which regime the machine is in, and why, with the numbers."""
     tokens = size.tokens_per_second * work.budget_seconds
     seen = (
@@ -379,11 +387,17 @@ def _why(size: Size, machine: Machine, work: Work) -> str:
     if not size.bigram_rows and not size.trigram_rows:
         tables = "no n-gram tables"
     if size.regime == "data-limited":
+        asked = by_time.tokens_per_second(by_time.batch_tokens) * work.budget_seconds
+        instead = (
+            f"With {by_time.depth} layers of {by_time.width} channels it would read them "
+            f"{asked / work.unique_tokens:.1f} times; a larger model learns more from reading once. "
+            if (by_time.depth, by_time.width) != (size.depth, size.width)
+            else ""
+        )
         return (
             f"This machine is data-limited: it reads faster than there is text. {seen} There are only "
-            f"{quantity(work.unique_tokens)} different training tokens, so it reads them {size.passes:.1f} times, and "
-            f"beyond {PASSES:g} times a model begins to learn the text by heart, large tables first: there are "
-            f"{tables}. More text would help most."
+            f"{quantity(work.unique_tokens)} different training tokens, so it reads them {size.passes:.1f} times. "
+            f"{instead}It has {tables}. More text would help most."
         )
     if size.regime == "memory-limited":
         parts = work.rows_of(size.batch_tokens) // size.micro_rows
