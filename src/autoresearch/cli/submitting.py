@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -110,6 +111,8 @@ def hand_in(lab: Path, worktree: Path | None, since: str, proposal: Proposal, re
     config = load_config(root)
     check_lab(root, config)
     home = Home(root)
+    if proposal.expected_effect is not None and not math.isfinite(proposal.expected_effect):
+        raise UserError(f"the expected gain is {proposal.expected_effect}: use a finite number, or leave it out")
     if len(open_submissions(home)) >= MOST_OPEN:
         raise UserError(
             f"{MOST_OPEN} changes that were handed in have no verdict yet: wait for some of them, as "

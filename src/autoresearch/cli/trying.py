@@ -204,10 +204,12 @@ def _await(handed_in: HandedIn, *, plain: bool, quiet: bool) -> Standing:
             else:
                 shown.update()
     except KeyboardInterrupt:
-        start_attendant(home)
-        raise UserError(
-            f"not waiting any more; it goes on without you: see how it stands with `autoresearch show {handed_in.id}`"
-        ) from None
+        if not standing_of(home, commit).is_decided:
+            start_attendant(home)
+            raise UserError(
+                "not waiting any more; it goes on without you: see how it stands with "
+                f"`autoresearch show {handed_in.id}`"
+            ) from None
     finally:
         shown.stop()
     return standing_of(home, commit)
