@@ -218,17 +218,13 @@ def test_a_limit_in_dollars_tells_whom_it_does_not_hold(make_lab: MakeLab) -> No
         ("command", "out of: tuner, claude, codex, gemini, opencode"),
         ("tuner@opus", "model is for coding agents"),
         ("tuner:0", "count"),
-        ("gemini@x", "which is not installed"),
+        ("gemini@x", "Gemini CLI is not installed: npm install -g @google/gemini-cli"),
     ],
 )
 def test_researchers_that_cannot_be(make_lab: MakeLab, asked: str, words: str) -> None:
     """One sentence, before anything begins."""
-    assert words in make_lab().refused(
-        "run",
-        "--researcher",
-        asked,
-        PATH=os.environ["PATH"] if asked != "gemini@x" else os.pathsep.join(["/usr/bin", "/bin"]),
-    )
+    path = os.defpath if asked.startswith("gemini") else os.environ["PATH"]
+    assert words in make_lab().refused("run", "--researcher", asked, PATH=path)
 
 
 def test_researchers_of_the_command_line(make_lab: MakeLab) -> None:

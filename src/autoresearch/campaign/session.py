@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -264,6 +265,7 @@ def _joined_parts(
 ) -> Iterator[_Parts]:
     """Take the lock and open what stands behind it, for the campaign that `choose` gives."""
     config = with_team(load_config(root), team)
+    _check_agents(config)
     check_lab(root, config)
     home = Home(root)
     hardware = describe_hardware()
@@ -431,6 +433,14 @@ def _measured(parts: _Parts) -> dict[str, str]:
     first = parts.slots[0]  # all are of one kind
     threads = thread_count(first, parts.slots, parts.hardware)
     return measured_variables(read_figures(parts.hardware), first, threads)
+
+
+def _check_agents(config: LabConfig) -> None:
+    """Whoever names an agent that is not there is told how to get it."""
+    for section in config.researcher:
+        if section.is_agent and section.command is None and shutil.which(section.kind) is None:
+            agent = AGENTS[section.kind]
+            raise LabError(f"{agent.title} is not installed: {agent.install}, or name another researcher")
 
 
 def _researchers(config: LabConfig, home: Home) -> list[Researcher]:
