@@ -148,8 +148,9 @@ reach. The rule in words:
 2. **Batch.** The largest power of two that leaves {ENOUGH_STEPS:,} steps in the budget.
 3. **Model.** The one that sees about {TOKENS_PER_WEIGHT:g} tokens for each weight that multiplies, at a usual ratio of
    width to depth.
-4. **Text.** Where a run of this length would read its text more than once, a larger model that reads it once is taken.
-5. **Tables.** One n-gram row for every 24 to 48 tokens, within 40 % of the memory; half of that where text is read again.
+4. **Text.** Where a run of this length would read its text more than once, a larger model that reads it once.
+5. **Tables.** One n-gram row for every 24 to 48 tokens, within 40 % of the memory; half as many where memory is short
+   and text is read again, which takes them twice.
 6. **Parts.** On a GPU, two trials of the real compiled step give a straight line of memory over rows, as the driver
    counts memory; the largest divisor of the step that stays below 92 % is taken. A trial that runs out of memory is
    followed by the next smaller one.

@@ -39,7 +39,7 @@ HEAD_DIM = 64  # channels per attention head; even, 32 to 128
 MLP_RATIO = 4  # hidden channels of the MLP per channel; 1 to 8
 WINDOW_PATTERN = "L"  # per layer, repeated: L sees the whole row, S the last SHORT_WINDOW tokens; last layer is L
 SHORT_WINDOW = 128  # tokens; 1 to the sequence length
-ROPE_BASE = 10000.0  # longest rotary wavelength in tokens, over 2 pi; 1e3 to 1e6
+ROPE_BASE = 100000.0  # longest rotary wavelength in tokens, over 2 pi; 1e3 to 1e6
 QK_SCALE = 1.2  # factor on normalised queries and keys (sharper attention above 1); 0.5 to 2
 LOGIT_SOFTCAP = 15.0  # logits are squashed into plus or minus this; 5 to 100
 VALUE_EVERY = 2  # every so many layers, the last included, attention mixes in per-token values; 1 to DEPTH
@@ -55,18 +55,18 @@ EMBEDDING_INIT = 1.0  # standard deviation of token embeddings; 0.1 to 2
 BIGRAM_ROWS = 65536  # rows of the table of token pairs; a power of two, 0 for none
 TRIGRAM_ROWS = 65536  # rows of the table of token triples; a power of two, 0 for none
 HINTS = True  # what followed the last time this pair or triple stood in the document
-MEMORY_LR = 0.3  # rate of table rows; 0.01 to 2
+MEMORY_LR = 0.6  # rate of table rows; 0.01 to 2
 MEMORY_BETA2 = 0.95  # memory of a row's squared gradient, per step that touches it; 0.5 to 0.999
-MEMORY_PATIENCE = 64.0  # touches after which a row's rate follows the schedule: rare rows still learn late; 1 to 1e4
+MEMORY_PATIENCE = 256.0  # touches after which a row's rate follows the schedule: rare rows still learn late; 1 to 1e4
 
 # Batch
-TOTAL_BATCH_SIZE = 4096  # tokens per optimiser step; a multiple of the row length
-DEVICE_BATCH_SIZE = 16  # rows per forward pass: as many as memory allows; divides the step's rows
+TOTAL_BATCH_SIZE = 2048  # tokens per optimiser step; a multiple of the row length
+DEVICE_BATCH_SIZE = 8  # rows per forward pass: as many as memory allows; divides the step's rows
 
 # Optimiser. Rates of the AdamW groups are for 768 channels and scale with MODEL_DIM ** -0.5.
-EMBEDDING_LR = 0.6  # token embeddings; 0.01 to 2
-VALUE_LR = 0.6  # value embeddings; 0.01 to 2
-HINT_LR = 0.3  # embeddings of hints; 0.01 to 2
+EMBEDDING_LR = 0.3  # token embeddings; 0.01 to 2
+VALUE_LR = 0.3  # value embeddings; 0.01 to 2
+HINT_LR = 0.15  # embeddings of hints; 0.01 to 2
 UNEMBEDDING_LR = 0.005  # output head; 0.0005 to 0.05
 MATRIX_LR = 0.04  # Muon, all matrices inside the layers; 0.005 to 0.1
 SCALAR_LR = 0.5  # x0 weights; residual and readout weights get a hundredth; 0.05 to 2
@@ -81,8 +81,8 @@ MUON_STEPS = 5  # Newton-Schulz iterations; 3 to 7
 
 # Schedule, in fractions of the budget
 MOMENTUM_WARMUP = 0.15  # first part, over which Muon's momentum rises from 0.85; 0 to 1
-WARMDOWN_RATIO = 0.75  # last part of the budget over which rates fall linearly; 0 to 1
-FINAL_LR_FRAC = 0.05  # rate at the end as a fraction of the full rate; 0 to 0.3
+WARMDOWN_RATIO = 0.9  # last part of the budget over which rates fall linearly; 0 to 1
+FINAL_LR_FRAC = 0.02  # rate at the end as a fraction of the full rate; 0 to 0.3
 
 # Machine
 ATTENTION = "auto"  # varlen, flex, sdpa (no windows) or dense; auto takes what `doctor` found fastest here
