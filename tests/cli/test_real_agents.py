@@ -204,3 +204,43 @@ def test_doctor_knows_them(make_lab: MakeLab) -> None:
         assert stub.requests == []
     assert re.search(r"ok +claude +Claude Code \d+\.\d+\S*, with the key in ANTHROPIC_API_KEY", said), said
     assert re.search(r"ok +codex +Codex \d+\.\d+\S*, not logged in: start `codex login` once", said), said
+
+
+RATES = ("MATRIX_LR", "EMBEDDING_LR", "UNEMBEDDING_LR")
+
+
+def slower(place: str) -> list[Step]:
+    """A script for the pretraining lab: halve one rate."""
+    name = RATES[int(place.rsplit("-", 1)[-1]) % len(RATES)]
+    [line] = re.findall(rf"^{name} = .*$", (Path(place) / "train.py").read_text(), re.MULTILINE)
+    value = float(line.split()[2])
+    declared = plan(hypothesis=f"half the {name}", kind="tune", touches=[name], expected_effect=0.01)
+    return [
+        Read("train.py"),
+        Edit("train.py", line, line.replace(str(value), str(value / 2), 1)),
+        declared,
+        Say("done"),
+    ]
+
+
+@pytest.mark.slow
+def test_a_team_on_the_pretraining_lab(make_lab: MakeLab) -> None:
+    """Claude Code, Codex and the tuner on real training runs: the report says who gave what, and what it took."""
+    pytest.importorskip("torch")
+    needs("claude", "codex")
+    home = make_lab()
+    with StubModel(slower) as stub:
+        given = variables(stub)
+        made = home.cli("init", "pretrain", "--lab", "pretrain", "--budget", 2, "--no-measure", "--start", "baseline")
+        assert made.returncode == 0, made.stderr
+        root = home.root / "pretrain"
+        lab_file = (root / "autoresearch.toml").read_text().replace("baseline_runs = 4", "baseline_runs = 1")
+        (root / "autoresearch.toml").write_text(lab_file + table("claude", stub) + table("codex", stub))
+        home.git("-C", "pretrain", "commit", "-qam", "a team")
+        team = ("--researcher", "claude", "--researcher", "codex", "--researcher", "tuner")
+        ended = home.start("run", "--experiments", 3, *team, cwd=root, **given).finish(guard_seconds=400)
+    assert ended.returncode == 0, ended.stderr
+    [report] = (root / ".autoresearch").rglob("report.md")
+    text = report.read_text().split("## Researchers")[1].split("##")[0]
+    for row in (r"claude \| 1 \|.*\| \$0.01 \| 4,200 \|", r"codex \| 1 \|.*\| \$0.00 \| 4,200 \|", r"tuner \| 1 \|"):
+        assert re.search(row, text), text

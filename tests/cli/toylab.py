@@ -103,9 +103,9 @@ class Started:
             self._process.kill()
         self._process.join(GUARD_SECONDS)
 
-    def finish(self) -> Ended:
+    def finish(self, guard_seconds: float = GUARD_SECONDS) -> Ended:
         """Wait for its end."""
-        self._process.join(GUARD_SECONDS)
+        self._process.join(guard_seconds)
         code = self._process.exitcode
         assert code is not None, f"it hangs, having said: {self.said()}"
         return Ended(code, self.said(), self._files.with_suffix(".err").read_text(encoding="utf-8"))
