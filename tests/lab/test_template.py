@@ -66,7 +66,7 @@ def test_pretrain_on_cpu(tmp_path: Path) -> None:
     check_lab(root, config)
     assert (config.budget.seconds, config.budget.clock, config.lab.link) == (20, "cpu", ())
     assert "prepare.py" in config.lab.protected and "baseline.py" not in config.lab.protected
-    assert constants_of(root, "DEPTH", "MODEL_DIM", "TOTAL_BATCH_SIZE", "DEVICE_BATCH_SIZE") == [2, 128, 2048, 8]
+    assert constants_of(root, "DEPTH", "MODEL_DIM", "TOTAL_BATCH_SIZE", "DEVICE_BATCH_SIZE") == [1, 128, 2048, 8]
 
 
 def test_pretrain_on_gpu(tmp_path: Path) -> None:
