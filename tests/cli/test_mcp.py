@@ -181,6 +181,23 @@ def test_answers_are_bounded_and_hold_no_secrets_of_the_judge(make_lab: MakeLab)
     inside(lab, work)
 
 
+def test_a_submission_of_an_earlier_campaign_is_still_known(lab: Lab) -> None:
+    """Its id works after a new campaign has begun, where its number would mean another experiment."""
+
+    async def work(agent: Agent) -> None:
+        edit(lab, 0.4)
+        found = await agent.call("submit", hypothesis="X nearer")
+        await agent.verdict(found["id"])
+        lab.git("commit", "-qam", "mine")
+        while lab.cli("run", "--new", "--experiments", 1).returncode == 2:  # the background writes its report
+            await asyncio.sleep(0.1)
+        assert (await agent.call("status", id=found["id"]))["hypothesis"] == "X nearer"
+        assert (await agent.call("results", id=found["id"]))["hypothesis"] == "X nearer"
+        assert (await agent.call("results", id="1"))["hypothesis"] != "X nearer"
+
+    inside(lab, work)
+
+
 def test_killed_agents_leave_their_work_on_its_way(lab: Lab) -> None:
     """The server goes right after `submit`; the background carries the change out, and the next agent reads it."""
     ids = []

@@ -307,9 +307,13 @@ class Ledger:
             return [_experiment(row._mapping, runs[row.number]) for row in rows]
 
     def submitted(self, commit: str) -> Experiment | None:
-        """The experiment, in whichever campaign, that was made of what somebody handed in; None when none was."""
+        """The experiment, in whichever campaign, that was made of what somebody handed in; None when none was.
+
+        Args:
+            commit: The submission's commit, or the beginning of it.
+        """
         # As `_dump` writes it; within a text of the proposal the quotes would have backslashes.
-        named = EXPERIMENT.c.proposal.contains(f'"submitted":"{commit}"', autoescape=True)
+        named = EXPERIMENT.c.proposal.contains(f'"submitted":"{commit}', autoescape=True)
         return next(iter(self._chosen(named)), None)
 
     def open_submissions(self, campaign: str) -> list[Experiment]:
