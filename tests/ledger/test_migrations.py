@@ -2,8 +2,12 @@
 
 import sqlalchemy as sa
 
+from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.metric import Metric
+from autoresearch.domain.proposal import Proposal
+from autoresearch.domain.usage import Usage
 from autoresearch.host.clock import SystemClock
-from autoresearch.ledger.ledger import Ledger
+from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.ledger.schema import VERSION
 
 
@@ -22,3 +26,22 @@ def test_a_ledger_of_version_1_learns_which_data_its_runs_were_scored_on(tmp_pat
         columns = {column["name"]: column for column in sa.inspect(connection).get_columns("run")}
         assert columns["split"]["default"] == "'val'"
         assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == VERSION
+
+
+def test_proposals_of_before_usage_was_recorded_have_none(tmp_path):
+    """The plan is JSON: what an older version wrote lacks the key, and what this one writes comes back as it was."""
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.open(path, SystemClock())
+    ledger.begin_campaign(Campaign("night", "c0", 1, "greedy", Metric("loss")))
+    usage = Usage(input_tokens=900, cached_tokens=600, output_tokens=100, turns=3, seconds=2.5, model="m")
+    for number, used in enumerate((None, usage)):
+        ledger.begin_experiment(Experiment("night", number, "claude", "c0", proposal=Proposal("x", usage=used)))
+    ledger.close()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        older = "UPDATE experiment SET proposal = json_remove(proposal, '$.usage') WHERE number = 0"
+        connection.exec_driver_sql(older)
+
+    experiments = Ledger.open(path, SystemClock()).experiments("night")
+
+    assert [e.proposal.usage for e in experiments] == [None, usage]

@@ -17,6 +17,7 @@ from autoresearch.domain.usage import Price
 from autoresearch.researchers.agent import AWAY_SECONDS, AgentResearcher
 from autoresearch.researchers.agents import AGENTS
 from autoresearch.researchers.protocol import NoProposal, Researcher
+from autoresearch.researchers.session import end_sessions
 from autoresearch.testing.researchers import ResearcherContract
 from tests.researchers.conftest import MakeBrief
 
@@ -273,6 +274,14 @@ def test_nothing_of_its_own_stays_in_the_session(agent: MakeAgent, brief: MakeBr
         "prompt.md",
         "process",
     }
+
+
+def test_nor_after_a_kill(tmp_path: Path) -> None:
+    """The next start ends what is left of a session and clears it away."""
+    (tmp_path / "night-00001" / "agent-home" / ".gemini").mkdir(parents=True)
+    (tmp_path / "night-00001" / "brief.md").touch()
+    end_sessions(tmp_path, "night", 1)
+    assert [path.name for path in (tmp_path / "night-00001").iterdir()] == ["brief.md"]
 
 
 def test_no_shell_no_questions_no_memory() -> None:

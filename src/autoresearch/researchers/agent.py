@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +28,17 @@ from autoresearch.researchers.agents import PRICES_OF, Agent, price_of
 from autoresearch.researchers.brief import clean, one_line
 from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
-from autoresearch.researchers.session import PASSED, Ended, Place, place_for, run_session, why_it_failed
+from autoresearch.researchers.session import (
+    AGENT_HOME,
+    AGENT_TEMPORARY,
+    PASSED,
+    Ended,
+    Place,
+    forget_private,
+    place_for,
+    run_session,
+    why_it_failed,
+)
 
 PAUSES = (10.0, 40.0, 160.0)
 """Seconds before a busy provider is asked again, and again."""
@@ -143,8 +152,7 @@ class AgentResearcher:
                 if not is_busy or pause >= left or self._stopping.wait(pause):
                     break
         finally:
-            for folder in self._private(place):
-                shutil.rmtree(folder, ignore_errors=True)
+            forget_private(place.folder)
         return self._judge(ended, said, trouble)
 
     def _read(self, place: Place, attempt: int, ended: Ended) -> tuple[Said, Trouble | None]:
@@ -207,9 +215,6 @@ class AgentResearcher:
         by = "lab file" if self._price else f"table of {PRICES_OF}"
         return replace(said, cost_usd=cost, usage=replace(usage, priced_by=by))
 
-    def _private(self, place: Place) -> tuple[Path, Path]:
-        return place.folder / "agent-home", place.folder / "agent-tmp"
-
     def _variables(self, place: Place) -> dict[str, str]:
         """No secret but its own, no telemetry, temporary files in the session, and its own folder where a key will do.
 
@@ -220,7 +225,7 @@ class AgentResearcher:
         for name, other in self._agent.renamed.items():
             if other in found:
                 found.setdefault(name, found[other])
-        home, temporary = self._private(place)
+        home, temporary = place.folder / AGENT_HOME, place.folder / AGENT_TEMPORARY
         temporary.mkdir(exist_ok=True)
         own = {"TMPDIR": str(temporary), **self._agent.sets, **place.variables}
         if self._agent.folder and self._agent.folder not in found and any(key in found for key in self._agent.keys):

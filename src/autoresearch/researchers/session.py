@@ -7,6 +7,7 @@ with a time-out, an environment without secrets, and the plan read back as bytes
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ LOG = "researcher"
 PROPOSAL = "proposal.json"
 PROCESS = "process"
 """The supervisor's own folder in a session's: it sets aside whatever it finds in it."""
+AGENT_HOME, AGENT_TEMPORARY = "agent-home", "agent-tmp"
+"""What an agent keeps for itself during a session; gone with its end."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,13 @@ def end_sessions(sessions: Path, campaign: str, number: int) -> None:
     for session in sessions.glob(f"{campaign}-{number:05d}*"):
         for process in session.glob(f"{PROCESS}*"):
             end(process)
+        forget_private(session)
+
+
+def forget_private(session: Path) -> None:
+    """Remove what an agent kept for itself: nobody reads it, and a provider's settings are no part of the record."""
+    for name in (AGENT_HOME, AGENT_TEMPORARY):
+        shutil.rmtree(session / name, ignore_errors=True)
 
 
 def _told(place: Place) -> Place:
