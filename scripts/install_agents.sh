@@ -3,7 +3,7 @@
 #   sh scripts/install_agents.sh [claude] [codex] [gemini] [opencode]      without names: claude codex
 # Claude Code and Codex take 640 MB and 13 s on a fast line; nothing is installed globally and no account is touched.
 set -eu
-folder="${AUTORESEARCH_AGENTS:-$HOME/.cache/autoresearch/agents}"
+folder="${AUTORESEARCH_AGENTS:-$HOME/.cache/autoresearch-agents}"
 [ $# -gt 0 ] || set -- claude codex
 packages=""
 for name in "$@"; do

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 
 from autoresearch.campaign.scheduler import SAME_REASONS
+from autoresearch.researchers import confine
 from tests.cli.toylab import AGENT, Lab, MakeLab, processes_below
 
 EDIT = """\
@@ -234,3 +236,37 @@ def test_researchers_of_the_command_line(make_lab: MakeLab) -> None:
     lab.commit()
     lab.run("--experiments", 2, "--researcher", "thinker:2")
     assert {e["researcher"] for e in lab.log()[1:]} == {"thinker-1", "thinker-2"}
+
+
+CURIOUS = """\
+import os
+from pathlib import Path
+lab = Path(os.environ["AUTORESEARCH_BRIEF"]).parents[3]
+def tries(what):
+    try: return bool(what())
+    except OSError: return False
+found = {
+    "ledger": tries((lab / ".autoresearch" / "ledger.db").exists),
+    "runs": tries(lambda: list((lab / ".autoresearch" / "runs").iterdir())),
+    "data": tries(lambda: list((Path.home() / ".cache" / "autoresearch").iterdir())),
+    "program": tries((lab / "program.md").read_text),
+    "written": tries(lambda: (lab / "judge.py").write_text("JUDGE = 0")),
+    "home": tries(lambda: (Path.home() / "kept").write_text("x")),
+}
+"""
+
+
+@pytest.mark.skipif(not confine.works(shutil.which("bwrap") or "bwrap"), reason="bubblewrap does not work here")
+def test_agent_behind_the_curtain(make_lab: MakeLab) -> None:
+    """It sees the lab's files and none of its history and data, and writes in its worktree and its home only."""
+    lab = make_lab()
+    program = AGENT + CURIOUS + RESULT + "result()\nPath('proposal.json').unlink(missing_ok=True)\n"
+    tell = "json.dump({'hypothesis': json.dumps(found)}, open(os.environ['AUTORESEARCH_PROPOSAL'], 'w'))\n"
+    lab.configure(rest=known(lab, program + tell))
+    lab.commit()
+    before = lab.fingerprint()
+    lab.run("--experiments", 1)
+    experiment = lab.log()[1]
+    found = json.loads(experiment["proposal"]["hypothesis"])
+    assert found == {"ledger": False, "runs": False, "data": False, "program": True, "written": False, "home": True}
+    assert lab.fingerprint() == before and experiment["runs"]

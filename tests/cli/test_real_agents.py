@@ -19,7 +19,7 @@ from autoresearch.researchers.agents import AGENTS
 from tests.cli.toylab import Lab, MakeLab, processes_below
 from tests.researchers.stub_model import Edit, Fail, Read, Say, Step, StubModel, Write, plan
 
-FOLDER = Path(os.environ.get("AUTORESEARCH_AGENTS") or "~/.cache/autoresearch/agents").expanduser()
+FOLDER = Path(os.environ.get("AUTORESEARCH_AGENTS") or "~/.cache/autoresearch-agents").expanduser()
 PLACES = os.pathsep.join([str(FOLDER / "node_modules" / ".bin"), os.environ.get("PATH", "")])
 
 MODELS = {"claude": "sonnet", "codex": "gpt-5.1-codex", "gemini": "gemini-2.5-pro", "opencode": "stub/stub-model"}

@@ -41,7 +41,7 @@ from autoresearch.domain.metric import Metric
 from autoresearch.errors import AutoResearchError, LabError, LabIsBusyError
 from autoresearch.host import files
 from autoresearch.host.clock import Clock, SystemClock
-from autoresearch.host.figures import read_figures
+from autoresearch.host.figures import cache_folder, read_figures
 from autoresearch.host.hardware import Hardware, describe_hardware
 from autoresearch.judge.policy import Policy, policy_named
 from autoresearch.lab.config import LabConfig, check_lab, load_config, with_team
@@ -435,6 +435,12 @@ def _measured(parts: _Parts) -> dict[str, str]:
     return measured_variables(read_figures(parts.hardware), first, threads)
 
 
+def _data_folders(config: LabConfig) -> list[Path]:
+    """Where prepared data may lie, validation and sealed rows among them."""
+    named = (variables.get("AUTORESEARCH_DATA_DIR") for variables in (config.lab.environment, os.environ))
+    return [cache_folder(), *(Path(name).absolute() for name in named if name)]
+
+
 def _check_agents(config: LabConfig) -> None:
     """Whoever names an agent that is not there is told how to get it."""
     for section in config.researcher:
@@ -473,6 +479,8 @@ def _researchers(config: LabConfig, home: Home) -> list[Researcher]:
                     timeout_seconds=section.timeout_seconds,
                     pass_environment=section.pass_environment,
                     sessions=home.sessions,
+                    read_only=(home.root,),
+                    hidden=(home.folder, *_data_folders(config)),
                 )
             )
         else:

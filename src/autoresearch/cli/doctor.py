@@ -219,7 +219,8 @@ def _sandbox() -> Finding:
     except (OSError, subprocess.TimeoutExpired):
         works = False
     if works:
-        return Finding("sandbox", "ok", f"bubblewrap works: the pretrain lab confines its program; {rights}")
+        confined = "the pretrain lab confines its program, and known agents see neither results nor data"
+        return Finding("sandbox", "ok", f"bubblewrap works: {confined}; {rights.replace('agents', 'commands')}")
     return Finding(
         "sandbox",
         "warn",

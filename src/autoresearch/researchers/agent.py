@@ -26,6 +26,7 @@ from autoresearch.host.files import read_tail, write_text
 from autoresearch.researchers.agent_output import Said, Trouble, events_in, other_lines, trouble_in
 from autoresearch.researchers.agents import PRICES_OF, Agent, price_of
 from autoresearch.researchers.brief import clean, one_line
+from autoresearch.researchers.confine import confined
 from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
 from autoresearch.researchers.session import (
@@ -73,6 +74,8 @@ class AgentResearcher:
         pass_environment: Names of further variables that it is given.
         sessions: Where briefs and logs of all sessions are kept; a temporary folder, removed afterwards, if None.
         environment: What variables are taken from; this process's own if None.
+        read_only: Folders that it may read and not write, where bubblewrap works.
+        hidden: Folders that it is not to see, where bubblewrap works.
         pauses: Seconds before each further attempt while the provider is busy.
         now: A clock that only goes forward.
     """
@@ -91,6 +94,8 @@ class AgentResearcher:
         pass_environment: Iterable[str] = (),
         sessions: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        read_only: Sequence[Path] = (),
+        hidden: Sequence[Path] = (),
         pauses: Sequence[float] = PAUSES,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -103,6 +108,7 @@ class AgentResearcher:
         self._passed = (*PASSED, *agent.passes, *pass_environment)
         self._sessions = sessions
         self._environment = environment
+        self._read_only, self._hidden = read_only, hidden
         self._pauses = pauses
         self._now = now
         self._stopping = threading.Event()
@@ -132,12 +138,16 @@ class AgentResearcher:
         prompt = place.folder / "prompt.md"
         write_text(prompt, INSTRUCTIONS + place.markdown.read_text(encoding="utf-8"), durable=False)
         environment = self._variables(place)
+        command = self._command
+        if not self._agent.confines_itself:
+            writable = (place.brief.worktree, place.folder)
+            command = confined(command, writable=writable, read_only=self._read_only, hidden=self._hidden)
         try:
             for attempt, pause in enumerate((*self._pauses, math.inf), 1):
                 left = self._timeout_seconds - (self._now() - began)
                 ended = run_session(
                     place,
-                    self._command,
+                    command,
                     stdin=prompt,
                     env=environment,
                     timeout_seconds=max(0.1, left),

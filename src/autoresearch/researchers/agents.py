@@ -45,6 +45,8 @@ class Agent:
     passes: tuple[str, ...] = ()
     """Variables that lead it to its provider."""
     sets: Mapping[str, str] = field(default_factory=dict)
+    confines_itself: bool = False
+    """It runs commands in a sandbox of its own, which may not be made within ours."""
     keys: tuple[str, ...] = ()
     """Variables any of which replaces a login, so that the user's own folder is not needed at all."""
     folder: str = ""
@@ -125,6 +127,7 @@ CODEX = Agent(
     read=read_codex,
     login="start `codex login` once, or set CODEX_API_KEY",
     passes=("CODEX_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME", *_NETWORK),
+    confines_itself=True,
     keys=("CODEX_API_KEY", "OPENAI_API_KEY"),
     folder="CODEX_HOME",
     renamed={"CODEX_API_KEY": "OPENAI_API_KEY"},
