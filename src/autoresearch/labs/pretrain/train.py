@@ -1,6 +1,6 @@
 """Train a small GPT for one fixed budget and report its bits per byte. This is the file a researcher edits.
 
-    python harness.py && python train.py
+    python prepare.py && python evaluate.py
 
 One file on purpose: constants, model, memories, optimiser and loop fit in one head. Data, clock and metric belong to
 another process, which `harness.py` talks to. The shipped sizes suit one CPU core; other machines get their own.
@@ -497,8 +497,8 @@ class GPT(nn.Module):
 def attention_kind(device: str, compiled: bool) -> str:
     """Return the constant ATTENTION, or where it is `auto` what was measured fastest, or what is likely to be."""
     kind = ATTENTION if ATTENTION != "auto" else os.environ.get("AUTORESEARCH_ATTENTION", "auto")
-    if kind == "flex" and not compiled:
-        kind = "auto"  # without a compiler it computes the whole row, slowly
+    if kind == "flex" and not (compiled and device == "cuda"):
+        kind = "auto"  # without a compiler it computes the whole row, slowly; on a CPU it has no backward pass
     if kind != "auto":
         return kind
     return "dense" if device == "cpu" else "flex" if compiled else "sdpa"
