@@ -76,7 +76,7 @@ _SIGNS = (
     ),
     (
         Trouble.USAGE_LIMIT,
-        r"usage limit|(session|weekly|daily|hour|5-hour) limit|limit reached|resets? (at|in)\b|quota",
+        r"usage limit|hit your .{0,20}limit|(session|weekly|daily|hour) limit|limit reached|limit.{0,20}\bresets?\b|quota",
     ),
     (
         Trouble.BUSY,
