@@ -76,7 +76,8 @@ _SIGNS = (
     ),
     (
         Trouble.USAGE_LIMIT,
-        r"usage limit|hit your .{0,20}limit|(session|weekly|daily|hour) limit|limit reached|limit.{0,20}\bresets?\b|quota",
+        r"usage limit|hit your .{0,20}limit|(session|weekly|daily|hour) limit|limit reached|limit.{0,20}\bresets?\b"
+        r"|quota",
     ),
     (
         Trouble.BUSY,
