@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from autoresearch.domain.constants import ConstantValue, find_constants, rewrite_constants
+from autoresearch.host.files import read_regular
+
+_LARGEST_TEXT_BYTES = 1 << 20
+"""What is larger is no text that anybody edits."""
 
 
 class Place(NamedTuple):
@@ -33,6 +38,22 @@ def editable_sources(worktree: Path, editable: Sequence[str]) -> dict[str, str]:
     return sources
 
 
+def editable_texts(worktree: Path, editable: Sequence[str]) -> dict[str, str]:
+    """The text of every editable file of any sort, by its path relative to the worktree.
+
+    Links, large files and files that are no UTF-8 text are left out.
+    """
+    texts = {}
+    for path in sorted({path for pattern in editable for path in _files(worktree, pattern)}):
+        name = path.relative_to(worktree)
+        data = read_regular(path, _LARGEST_TEXT_BYTES + 1)
+        if data is None or b"\0" in data or len(data) > _LARGEST_TEXT_BYTES or ".git" in name.parts:
+            continue
+        with contextlib.suppress(UnicodeDecodeError):
+            texts[name.as_posix()] = data.decode("utf-8")
+    return texts
+
+
 def located_constants(sources: Mapping[str, str]) -> dict[str, Place]:
     """Every constant by its name, or by `file:NAME` where several files use the name."""
     places = [Place(path, name, c.value) for path, text in sources.items() for name, c in find_constants(text).items()]
@@ -54,6 +75,10 @@ def write_constants(worktree: Path, sources: Mapping[str, str], change: Mapping[
 
 
 def _python_files(worktree: Path, pattern: str) -> Iterator[Path]:
+    return (path for path in _files(worktree, pattern) if path.suffix == ".py")
+
+
+def _files(worktree: Path, pattern: str) -> Iterator[Path]:
     for path in worktree.glob(pattern):
-        inside = path.rglob("*.py") if path.is_dir() else [path]
-        yield from (each for each in inside if each.suffix == ".py" and each.is_file() and not each.is_symlink())
+        inside = path.rglob("*") if path.is_dir() else [path]
+        yield from (each for each in inside if each.is_file() and not each.is_symlink())
