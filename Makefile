@@ -8,7 +8,7 @@ DEMO ?= demo
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[pretrain,mcp,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[pretrain,mcp,api,dev]'
 	touch $@
 
 demo: $(VENV)/ready ## prepare data, make a lab for this machine, run a campaign, print where the report is

@@ -45,11 +45,13 @@ from autoresearch.host.figures import cache_folder, read_figures
 from autoresearch.host.hardware import Hardware, describe_hardware
 from autoresearch.judge.policy import Policy, policy_named
 from autoresearch.lab.config import LabConfig, check_lab, load_config, with_team
+from autoresearch.lab.sections import ResearcherSection
 from autoresearch.lab.workspace import GitWorkspace, hide
 from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.researchers import api
 from autoresearch.researchers.agent import AgentResearcher
-from autoresearch.researchers.agents import AGENTS
+from autoresearch.researchers.agents import AGENTS, Agent
 from autoresearch.researchers.command import CommandResearcher
 from autoresearch.researchers.protocol import Researcher
 from autoresearch.researchers.session import end_sessions
@@ -444,9 +446,22 @@ def _data_folders(config: LabConfig) -> list[Path]:
 def _check_agents(config: LabConfig) -> None:
     """Whoever names an agent that is not there is told how to get it."""
     for section in config.researcher:
-        if section.is_agent and section.command is None and shutil.which(section.kind) is None:
+        if section.kind == "api":
+            if not api.is_installed():
+                raise LabError(f'a researcher of kind "api" needs the package httpx2: {api.INSTALL}')
+        elif section.is_agent and section.command is None and shutil.which(section.kind) is None:
             agent = AGENTS[section.kind]
             raise LabError(f"{agent.title} is not installed: {agent.install}, or name another researcher")
+
+
+def _endpoint(section: ResearcherSection) -> Agent:
+    return api.api_agent(
+        section.base_url,
+        key_environment=section.key_environment,
+        temperature=section.temperature,
+        max_output_tokens=section.max_output_tokens,
+        turns=section.turns,
+    )
 
 
 def _researchers(config: LabConfig, home: Home) -> list[Researcher]:
@@ -469,7 +484,7 @@ def _researchers(config: LabConfig, home: Home) -> list[Researcher]:
         elif section.is_agent:
             researchers.append(
                 AgentResearcher(
-                    AGENTS[section.kind],
+                    _endpoint(section) if section.kind == "api" else AGENTS[section.kind],
                     name=name,
                     program=section.command or (),
                     model=section.model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -29,10 +30,12 @@ from autoresearch.lab.git import Git
 from autoresearch.lab.sections import ResearcherSection
 from autoresearch.ledger.ledger import Ledger
 from autoresearch.researchers.agents import AGENTS, Agent
+from autoresearch.researchers.api import INSTALL, is_installed, probe_endpoint
 from autoresearch.researchers.probe import Probe, probe
 from autoresearch.runner.slots import make_slots
 
 _LITTLE_SPACE_BYTES = 2_000_000_000
+_MOST_MODELS = 8
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,9 @@ def _agents(team: Sequence[ResearcherSection]) -> Iterator[Finding]:
     named = [section for section in team if section.is_agent]
     others = [ResearcherSection.model_validate({"kind": kind}) for kind in AGENTS]
     for section in [*named, *(other for other in others if other.kind not in {each.kind for each in named})]:
+        if section.kind == "api":
+            yield _endpoint(section)
+            continue
         agent = AGENTS[section.kind]
         found = probe(agent, section.command or ())
         if found.path is None:
@@ -192,6 +198,25 @@ def _agents(team: Sequence[ResearcherSection]) -> Iterator[Finding]:
                 yield Finding(section.label, "fail", f"{agent.title} is not installed: {agent.install}")
             continue
         yield _agent(section.label, agent, found, is_named=section in named)
+
+
+def _endpoint(section: ResearcherSection) -> Finding:
+    """Whether the endpoint of an `api` answers, and has the model; the list of its models costs nothing."""
+    what, where = section.label, f"the endpoint {section.base_url}"
+    if not is_installed():
+        return Finding(what, "fail", f"the package httpx2 is not installed: {INSTALL}")
+    key = os.environ.get(section.key_environment, "") if section.key_environment else ""
+    if section.key_environment and not key:
+        return Finding(what, "warn", f"{where} needs a key, and {section.key_environment} is not set")
+    found = probe_endpoint(section.base_url, key)
+    if found.problem:
+        return Finding(what, "warn", f"{where} does not answer: {found.problem}")
+    if found.models is None:
+        return Finding(what, "ok", f"{where} answers; whether it has {section.model} it does not say")
+    if section.model in found.models or f"{section.model}:latest" in found.models:
+        return Finding(what, "ok", f"{where} answers and has {section.model}")
+    has = ", ".join(found.models[:_MOST_MODELS]) + (", …" if len(found.models) > _MOST_MODELS else "")
+    return Finding(what, "warn", f"{where} has no model {section.model}, but: {has or 'none'}")
 
 
 def _agent(what: str, agent: Agent, found: Probe, *, is_named: bool) -> Finding:

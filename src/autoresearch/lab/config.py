@@ -39,7 +39,7 @@ FILE_NAME = "autoresearch.toml"
 PLACEHOLDER = "SET_ME"
 """The metric's name in a lab file whose metric could not be guessed."""
 _OUR_INTERPRETER = ("python", "python3")
-_KINDS = ("tuner", "claude", "codex", "gemini", "opencode")
+_KINDS = ("tuner", "claude", "codex", "gemini", "opencode", "api")
 _SCRIPTS = (".py", ".sh", ".js", ".mjs", ".ts", ".rb", ".pl", ".jl", ".R", ".lua")
 
 

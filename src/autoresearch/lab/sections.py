@@ -416,11 +416,11 @@ class TokenPrice(Section):
 class ResearcherSection(Section):
     """Who proposes; repeat the table for several."""
 
-    kind: Literal["tuner", "command", "claude", "codex", "gemini", "opencode"] = Field(
+    kind: Literal["tuner", "command", "claude", "codex", "gemini", "opencode", "api"] = Field(
         default="tuner",
-        title="'tuner', 'claude', 'codex', 'gemini', 'opencode' or 'command'",
+        title="'tuner', 'claude', 'codex', 'gemini', 'opencode', 'api' or 'command'",
         description="The built-in optimiser of constants, a coding agent (Claude Code, Codex, Gemini CLI, opencode), "
-        "or any other command.",
+        "a model behind an OpenAI-compatible endpoint, or any other command.",
     )
     name: str = Field(default="", title="a short text", description="Its name in the ledger; the kind when empty.")
     count: int = Field(
@@ -446,6 +446,38 @@ class ResearcherSection(Section):
         default=None,
         title="a table such as { input = 1.25, cached = 0.125, output = 10 }",
         description="What the agent's model costs, for agents that name no figure of their own.",
+    )
+    base_url: str = Field(
+        default="",
+        title="an address, such as 'http://127.0.0.1:11434/v1'",
+        description="Where the model of `api` is; `/chat/completions` is added. Required for `api`.",
+    )
+    key_environment: str = Field(
+        default="",
+        title="a variable's name, such as 'OPENAI_API_KEY'",
+        description="The environment variable with the key for `base_url`; the key itself stands in no file. Default: "
+        "no key, as most local servers want it.",
+    )
+    temperature: float | None = Field(
+        default=None,
+        ge=0,
+        le=2,
+        allow_inf_nan=False,
+        title="a number from 0 to 2",
+        description="How much the model of `api` leaves to chance. Default: what the endpoint chooses.",
+    )
+    max_output_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        title="a whole number of at least 1",
+        description="Longest answer of `api`'s model, hidden reasoning included. Default: what the endpoint allows.",
+    )
+    turns: int = Field(
+        default=3,
+        ge=1,
+        le=20,
+        title="a whole number from 1 to 20",
+        description="Answers that one proposal of `api` may take: edits that do not fit go back with the reason.",
     )
     command: _Command | None = Field(
         default=None,
@@ -475,6 +507,34 @@ class ResearcherSection(Section):
                     raise mistake(f'is for coding agents: set kind to one, such as "claude", or remove the {key}', key)
         return self
 
+    @model_validator(mode="after")
+    def _endpoint_whole(self) -> ResearcherSection:
+        if self.kind != "api":
+            for key in ("base_url", "key_environment", "temperature", "max_output_tokens", "turns"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise mistake(f'is for kind = "api": set that, or remove the {key}', key)
+            return self
+        for key in ("command", "arguments"):
+            if getattr(self, key):
+                raise mistake(f'is set for kind = "api", which starts no program: remove the {key}', key)
+        if not self.base_url:
+            raise mistake(
+                'is missing: write the endpoint of kind = "api" into the lab file, such as '
+                "'http://127.0.0.1:11434/v1' for Ollama",
+                "base_url",
+            )
+        if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", self.base_url):
+            raise mistake("is no address such as 'http://127.0.0.1:11434/v1'", "base_url")
+        if "@" in self.base_url:
+            raise mistake("holds a password: put it into a variable and name that in key_environment", "base_url")
+        if not self.model:
+            raise mistake('is missing: kind = "api" needs one that its endpoint has', "model")
+        if self.key_environment and not re.fullmatch(r"[A-Za-z_]\w*", self.key_environment, re.ASCII):
+            raise mistake(
+                "is no variable's name, such as 'OPENAI_API_KEY': never write the key itself", "key_environment"
+            )
+        return self
+
     @property
     def is_agent(self) -> bool:
         """Whether this is a coding agent that we know how to start."""
@@ -482,8 +542,8 @@ class ResearcherSection(Section):
 
     @property
     def program(self) -> str | None:
-        """What has to be installed; None for the tuner."""
-        return self.command[0] if self.command else self.kind if self.is_agent else None
+        """What has to be installed; None for the tuner and for an endpoint."""
+        return self.command[0] if self.command else self.kind if self.is_agent and self.kind != "api" else None
 
     @property
     def label(self) -> str:

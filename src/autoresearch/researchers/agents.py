@@ -70,10 +70,11 @@ class Agent:
         return [*(tuple(program) or (self.program,)), *self.arguments, *chosen, *more, *self.last]
 
 
-_NETWORK = (
+NETWORK = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
     "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
+"""Variables that lead through a proxy."""
 
 CLAUDE = Agent(
     kind="claude",
@@ -93,7 +94,7 @@ CLAUDE = Agent(
     passes=(
         "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL", "CLAUDE_CONFIG_DIR",
         "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "AWS_REGION", "AWS_PROFILE",
-        "AWS_BEARER_TOKEN_BEDROCK", "ANTHROPIC_VERTEX_PROJECT_ID", "CLOUD_ML_REGION", *_NETWORK,
+        "AWS_BEARER_TOKEN_BEDROCK", "ANTHROPIC_VERTEX_PROJECT_ID", "CLOUD_ML_REGION", *NETWORK,
     ),
     sets={
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1",
@@ -126,7 +127,7 @@ CODEX = Agent(
     last=("-",),
     read=read_codex,
     login="start `codex login` once, or set CODEX_API_KEY",
-    passes=("CODEX_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME", *_NETWORK),
+    passes=("CODEX_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME", *NETWORK),
     confines_itself=True,
     keys=("CODEX_API_KEY", "OPENAI_API_KEY"),
     folder="CODEX_HOME",
@@ -149,7 +150,7 @@ GEMINI = Agent(
     passes=(
         "GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL", "GOOGLE_GENAI_USE_VERTEXAI",
         "GOOGLE_GENAI_USE_GCA", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GOOGLE_APPLICATION_CREDENTIALS",
-        "GEMINI_CLI_HOME", *_NETWORK,
+        "GEMINI_CLI_HOME", *NETWORK,
     ),
     sets={"GEMINI_TELEMETRY_ENABLED": "false"},
     keys=("GEMINI_API_KEY",),
@@ -175,7 +176,7 @@ OPENCODE = Agent(
     login="start `opencode auth login` once, or set your provider's key and name it in pass_environment",
     passes=(
         "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "OPENCODE_API_KEY",
-        "OPENCODE_AUTH_CONTENT", "OPENCODE_CONFIG", *_NETWORK,
+        "OPENCODE_AUTH_CONTENT", "OPENCODE_CONFIG", *NETWORK,
     ),
     sets={
         "OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_SHARE": "1",
