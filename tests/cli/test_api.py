@@ -70,7 +70,7 @@ def test_what_candidates_printed_is_data(make_lab: MakeLab) -> None:
 def test_what_is_told_before_anything_begins(make_lab: MakeLab) -> None:
     """A kind without a table says what to write; doctor knows whether the endpoint is there, and its models."""
     lab = make_lab()
-    assert "base_url is missing" in lab.refused("run", "--researcher", "api@m")
+    assert lab.refused("run", "--researcher", "api@m").startswith("--researcher api@m: base_url is missing")
     with ChatStub(says("x"), models=("one", "two")) as stub:
         lab.configure(rest=table(stub, model="three"))
         lab.commit()

@@ -51,8 +51,8 @@ def sentence_for(error: ValidationError, model: type[BaseModel], document: Mappi
     if kind == "missing":
         return f"{file}: {key} is missing: set it to {accepts}"
     if kind == "mistake":
-        inner = problem["ctx"]["key"]
-        return f"{file}: {key}{'.' if inner else ''}{inner} {problem['ctx']['text']}"
+        where = ".".join(part for part in (key, problem["ctx"]["key"]) if part)
+        return f"{file}: {where} {problem['ctx']['text']}"
     return f"{file}: {key} is {_shown(_value_at(document, location))}: use {accepts}"
 
 
