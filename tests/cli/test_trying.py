@@ -141,6 +141,14 @@ class TestAlone:
         lost = next(e for e in submitted(lab) if e["proposal"]["submitted"] == gone)
         assert (lost["verdict"], "not in this repository any more" in lost["reason"]) == ("discard", True)
 
+    def test_an_agent_that_is_not_installed_is_no_obstacle(self, make_lab: MakeLab) -> None:
+        """`run` needs its researchers and says how to get them; what a person tries asks nobody."""
+        lab = make_lab(rest='[[researcher]]\nkind = "opencode"\n')
+        assert "is not installed" in lab.cli("run", "--experiments", "1", PATH="/usr/bin:/bin").stderr
+        edit(lab, 0.4)
+        done = lab.cli("try", "-m", "X nearer to 0.3", PATH="/usr/bin:/bin")
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
     def test_an_endless_agent_is_held_up(self, lab: Lab) -> None:
         """Beyond fifty changes without a verdict, the next one is refused."""
         folder = lab.root / ".autoresearch/submitted"

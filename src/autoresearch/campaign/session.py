@@ -150,6 +150,7 @@ def open_session(
     *,
     is_output_ours: bool = False,
     team: Sequence[str] = (),
+    proposes: bool = True,
 ) -> Iterator[Session]:
     """Check the lab, take its lock, choose or begin the campaign, and join the parts.
 
@@ -161,6 +162,7 @@ def open_session(
         clock: The system's when None.
         is_output_ours: Standard output is for our own result; what the lab says while it prepares is kept out of it.
         team: Who is to propose, as `--researcher` names them; the lab file's own when empty.
+        proposes: False for an errand, which asks nobody: an agent that is not installed is no obstacle then.
 
     Raises:
         AutoResearchError: One sentence with the cure; nothing was begun.
@@ -172,7 +174,7 @@ def open_session(
     def choose(config: LabConfig, kind: str, ledger: Ledger) -> Campaign:
         return choose_campaign(root, config, kind, ledger, choice, clock)
 
-    with _joined_parts(root, choose, clock, is_output_ours=is_output_ours, team=team) as parts:
+    with _joined_parts(root, choose, clock, is_output_ours=is_output_ours, team=team, proposes=proposes) as parts:
         home, config, campaign, ledger = parts.home, parts.config, parts.campaign, parts.ledger
         # The recorded one: verdicts of two rules in one campaign would be no rule at all.
         policy = _policy(campaign.policy, campaign.metric, f"campaign {campaign.name!r}")
@@ -233,7 +235,7 @@ def open_bench(root: Path, name: str, clock: Clock | None = None, *, is_output_o
         return chosen
 
     with (
-        _joined_parts(root, choose, clock, is_output_ours=is_output_ours) as parts,
+        _joined_parts(root, choose, clock, is_output_ours=is_output_ours, proposes=False) as parts,
         _noted(parts.ledger, parts.campaign, "measurement"),
     ):
         board = Board(parts.ledger.experiments(name))
@@ -264,11 +266,13 @@ def _joined_parts(
     *,
     is_output_ours: bool = False,
     team: Sequence[str] = (),
+    proposes: bool,
 ) -> Iterator[_Parts]:
     """Take the lock and open what stands behind it, for the campaign that `choose` gives."""
     config = with_team(load_config(root), team)
-    _check_agents(config)
-    check_lab(root, config)
+    if proposes:
+        _check_agents(config)
+    check_lab(root, config, proposes=proposes)
     home = Home(root)
     hardware = describe_hardware()
     slots = make_slots(

@@ -34,7 +34,7 @@ def carry_out(root: Path, choice: Choice, devotion: Devotion, *, plain: bool, qu
         if not quiet:
             screen.notice(said)
 
-    with open_session(root, choice, Limits(), notice, is_output_ours=quiet) as session:
+    with open_session(root, choice, Limits(), notice, is_output_ours=quiet, proposes=False) as session:
         scheduler = session.scheduler
         scheduler.devote(devotion)
         if quiet:

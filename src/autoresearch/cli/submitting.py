@@ -109,7 +109,7 @@ def hand_in(lab: Path, worktree: Path | None, since: str, proposal: Proposal, re
     """
     root, checkout = lab_and_checkout(lab, worktree)
     config = load_config(root)
-    check_lab(root, config)
+    check_lab(root, config, proposes=False)
     home = Home(root)
     if proposal.expected_effect is not None and not math.isfinite(proposal.expected_effect):
         raise UserError(f"the expected gain is {proposal.expected_effect}: use a finite number, or leave it out")

@@ -128,11 +128,11 @@ def load_config(root: Path) -> LabConfig:
     return parse_config(document)
 
 
-def check_lab(root: Path, config: LabConfig) -> None:
+def check_lab(root: Path, config: LabConfig, *, proposes: bool = True) -> None:
     """Check a lab file against the repository that it stands in, as its latest commit has it.
 
     Runs see committed files only, so a file that exists but was never committed counts as missing. A detached HEAD is
-    fine; for uncommitted changes ask `dirty_paths`.
+    fine; for uncommitted changes ask `dirty_paths`. Where nobody `proposes`, researchers need not be there.
 
     Raises:
         LabError: The first thing that would make a campaign fail, with its key, its file and a cure.
@@ -157,7 +157,7 @@ def check_lab(root: Path, config: LabConfig) -> None:
     for key in ("run", "check", "evaluate"):
         _check_command(root, f"lab.{key}", getattr(config.lab, key) or (), files)
     for number, researcher in enumerate(config.researcher, start=1):
-        if researcher.program:
+        if proposes and researcher.program:
             key = "command" if researcher.command else "kind"
             _check_program(root, f"researcher[{number}].{key}", researcher.program, files)
 
