@@ -10,7 +10,7 @@ from tests.cli.toylab import Lab
 def test_a_dry_run_tells_and_writes_nothing(lab: Lab, tmp_path: Path) -> None:
     """`--dry-run` says sizes and regime, and leaves no folder."""
     said = lab.cli("init", tmp_path / "new", "--lab", "pretrain", "--dry-run", "--budget", "60").stdout
-    assert "set DEPTH = 2" in said and "This machine is step-limited" in said and "measured here" in said
+    assert "set DEPTH = 1" in said and "This machine is step-limited" in said and "measured here" in said
     assert "next:" not in said and not (tmp_path / "new").exists()
 
 

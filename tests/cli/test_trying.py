@@ -209,6 +209,7 @@ class TestBesideASession:
         seconds(slow, 2)
         night = slow.start("run", "--experiments", 2)
         night.wait_for("#2 ")
+        seconds(slow, 8)  # a busy machine may be slow to pass the signal on: no verdict before it
         edit(slow, 0.31)
         waiter = slow.start("try", "-m", "X nearly right")
         waiter.wait_for("will take it in")
