@@ -181,7 +181,7 @@ class Memory(nn.Module):
     sum; the others write to the spare row.
 
     A memory must not be asked about the text it was taught: it would know the answer, and the model would learn to
-    trust it far too much (a twentieth of a second pass cost 0.04 bits per byte). So each pass over the data begins a
+    trust it far too much (a fiftieth of a second pass cost 0.04 bits per byte). So each pass over the data begins a
     blank page. An evaluation reads, for each row, whichever of the last two pages has seen more.
     """
 
@@ -391,7 +391,7 @@ class GPT(nn.Module):
     """The whole model: hints and memories, the stream they enter, layers, and the head.
 
     Matrices of one kind lie in one parameter for all layers, which costs one cast and one optimiser kernel, not L.
-    What is compiled is compiled in pieces: a new depth or another number in a layer's place costs next to nothing.
+    What is compiled is compiled in pieces: layers of a kind share one graph, and a changed layer changes no other piece.
     """
 
     def __init__(self, vocab_size: int, length: int, bos: int, device: str, *, bf16: bool, compiled: bool) -> None:
