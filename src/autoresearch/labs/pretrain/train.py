@@ -391,7 +391,7 @@ class GPT(nn.Module):
     """The whole model: hints and memories, the stream they enter, layers, and the head.
 
     Matrices of one kind lie in one parameter for all layers, which costs one cast and one optimiser kernel, not L.
-    What is compiled is compiled in pieces: layers of a kind share one graph, and a changed layer changes no other piece.
+    What is compiled is compiled in pieces: layers of a kind share one graph, and a changed layer changes no other.
     """
 
     def __init__(self, vocab_size: int, length: int, bos: int, device: str, *, bf16: bool, compiled: bool) -> None:
