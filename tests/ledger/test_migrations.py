@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.operator import Operator
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.usage import Usage
 from autoresearch.host.clock import SystemClock
@@ -26,6 +27,24 @@ def test_a_ledger_of_version_1_learns_which_data_its_runs_were_scored_on(tmp_pat
         columns = {column["name"]: column for column in sa.inspect(connection).get_columns("run")}
         assert columns["split"]["default"] == "'val'"
         assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == VERSION
+
+
+def test_a_ledger_of_version_2_learns_that_nobody_was_asked_for_anything_in_particular(tmp_path):
+    """Experiments of before have no operator, and those that follow keep theirs."""
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.open(path, SystemClock())
+    ledger.begin_campaign(Campaign("night", "c0", 1, "greedy", Metric("loss")))
+    ledger.begin_experiment(Experiment("night", 0, "claude", "c0"))
+    ledger.close()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE experiment DROP COLUMN operator")
+        connection.exec_driver_sql("PRAGMA user_version = 2")
+
+    ledger = Ledger.open(path, SystemClock())
+    ledger.begin_experiment(Experiment("night", 1, "claude", "c0", operator=Operator.WILD))
+
+    assert [e.operator for e in ledger.experiments("night")] == [None, Operator.WILD]
 
 
 def test_proposals_of_before_usage_was_recorded_have_none(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from autoresearch.domain.operator import Operator
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, RunRequest, RunResult, Split
 from autoresearch.domain.verdict import Sample, Verdict
@@ -56,11 +57,17 @@ class Experiment:
     """Upper-case constants of the editable files at `commit`, found by machine."""
     plan_drift: str = ""
     """How the real diff departs from the declared plan; empty when it does not."""
+    drops_idea: bool = False
+    """Whether nothing of the plan was carried out, so that its idea is still untried."""
+    changed: tuple[str, ...] = ()
+    """What the diff changed, by name: constants, functions, classes; files where nobody can say more."""
     revisions: tuple[str, ...] = ()
     """Earlier commits of the same idea, each replaced by a rebase onto a newer incumbent."""
     created_at: float = 0.0
     decided_at: float | None = None
     runs: tuple[Run, ...] = ()
+    operator: Operator | None = None
+    """What its researcher was asked for; None where nobody was asked, and in ledgers of before anybody was."""
 
     @property
     def is_baseline(self) -> bool:

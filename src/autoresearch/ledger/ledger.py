@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Direction, Metric, Source
+from autoresearch.domain.operator import Operator
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, Split
 from autoresearch.domain.usage import Usage
@@ -486,6 +487,7 @@ def _experiment_row(experiment: Experiment) -> dict[str, object]:
         "revisions": _dump(experiment.revisions),
         "created_at": experiment.created_at,
         "decided_at": experiment.decided_at,
+        "operator": experiment.operator.value if experiment.operator else "",
     }
 
 
@@ -543,6 +545,7 @@ def _experiment(row: sa.RowMapping, runs: list[Run]) -> Experiment:
         created_at=row["created_at"],
         decided_at=row["decided_at"],
         runs=tuple(runs),
+        operator=Operator(row["operator"]) if row["operator"] else None,
     )
 
 

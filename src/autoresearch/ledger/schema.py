@@ -51,6 +51,7 @@ EXPERIMENT = sa.Table(
     sa.Column("revisions", sa.Text, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("decided_at", sa.Float),
+    sa.Column("operator", sa.Text, nullable=False, server_default=""),
 )
 
 ENVIRONMENT = sa.Table(
@@ -109,7 +110,13 @@ def _m002_split(connection: sa.Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE run ADD COLUMN split TEXT NOT NULL DEFAULT 'val'")
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_m001_initial, _m002_split)
+def _m003_operator(connection: sa.Connection) -> None:
+    """Remember what each experiment's researcher was asked for."""
+    if "operator" not in {column["name"] for column in sa.inspect(connection).get_columns("experiment")}:
+        connection.exec_driver_sql("ALTER TABLE experiment ADD COLUMN operator TEXT NOT NULL DEFAULT ''")
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_m001_initial, _m002_split, _m003_operator)
 """In order; the ledger's version is how many of them have run."""
 
 VERSION = len(MIGRATIONS)
