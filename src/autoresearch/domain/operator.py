@@ -37,11 +37,11 @@ _ASKED = {
     Operator.SIMPLIFY: "Simplify: make the program shorter or plainer at an equal score: fewer lines, fewer constants, "
     "fewer special cases, one mechanism in the place of two. The behaviour may change where the score does not suffer. "
     "Lines that go are worth something by themselves; do not trade them for new ones.",
-    Operator.RESTRUCTURE: "Restructure: change how the program works in one place: the architecture, the optimiser, the "
-    "schedule, the order or the shape of the data, or where the time goes. It is one idea, carried out completely, with "
-    "the constants that it needs set to values that suit it; the fine tuning comes later, if it is kept.",
-    Operator.COMBINE: "Combine: several earlier changes nearly helped and were not kept one by one. Take two or more of "
-    "them that do not get in each other's way, carry them over to the program as it stands now, and propose them "
+    Operator.RESTRUCTURE: "Restructure: change how the program works in one place: the architecture, the optimiser, "
+    "the schedule, the order or the shape of the data, or where the time goes. It is one idea, carried out completely, "
+    "with the constants that it needs set to values that suit it; the fine tuning comes later, if it is kept.",
+    Operator.COMBINE: "Combine: several earlier changes nearly helped and were not kept one by one. Take two or more "
+    "of them that do not get in each other's way, carry them over to the program as it stands now, and propose them "
     "together, with nothing new beside them.",
     Operator.WILD: "Wild: propose something that nothing in the history resembles, although it will probably fail: "
     "another principle, an idea from another field, or the opposite of what was always taken for granted here. Keep it "
