@@ -5,7 +5,9 @@ import sqlalchemy as sa
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.operator import Operator
+from autoresearch.domain.preflight import Preflight
 from autoresearch.domain.proposal import Proposal
+from autoresearch.domain.run import Outcome
 from autoresearch.domain.usage import Usage
 from autoresearch.host.clock import SystemClock
 from autoresearch.ledger.ledger import Campaign, Ledger
@@ -45,6 +47,26 @@ def test_a_ledger_of_version_2_learns_that_nobody_was_asked_for_anything_in_part
     ledger.begin_experiment(Experiment("night", 1, "claude", "c0", operator=Operator.WILD))
 
     assert [e.operator for e in ledger.experiments("night")] == [None, Operator.WILD]
+
+
+def test_an_older_ledger_learns_of_preflights(tmp_path):
+    """Experiments of before had none, and those that follow come back as they were."""
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.open(path, SystemClock())
+    ledger.begin_campaign(Campaign("night", "c0", 1, "greedy", Metric("loss")))
+    ledger.begin_experiment(Experiment("night", 0, "claude", "c0"))
+    ledger.close()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        for name in ("meaning", "preflights"):
+            connection.exec_driver_sql(f"ALTER TABLE experiment DROP COLUMN {name}")
+        connection.exec_driver_sql("PRAGMA user_version = 3")
+
+    ledger = Ledger.open(path, SystemClock())
+    tried = (Preflight("c1", "gpu0", Outcome.CRASHED, "NameError", 2.5), Preflight("c2", "gpu0"))
+    ledger.begin_experiment(Experiment("night", 1, "claude", "c0", meaning="m", preflights=tried))
+
+    assert [(e.meaning, e.preflights) for e in ledger.experiments("night")] == [("", ()), ("m", tried)]
 
 
 def test_proposals_of_before_usage_was_recorded_have_none(tmp_path):

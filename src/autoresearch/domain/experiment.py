@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from autoresearch.domain.operator import Operator
+from autoresearch.domain.preflight import Preflight
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, RunRequest, RunResult, Split
 from autoresearch.domain.verdict import Sample, Verdict
@@ -53,6 +54,10 @@ class Experiment:
     lines_removed: int = 0
     content: str = ""
     """Hash of all files at `commit`: experiments of equal content are the same program."""
+    meaning: str = ""
+    """Hash of what the program at `commit` does, however it is written; empty in ledgers of before it was known."""
+    preflights: tuple[Preflight, ...] = ()
+    """Trials of a few steps before the first run, of all commits that its researcher handed in."""
     constants: dict[str, object] = field(default_factory=dict)
     """Upper-case constants of the editable files at `commit`, found by machine."""
     plan_drift: str = ""

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Direction, Metric, Source
 from autoresearch.domain.operator import Operator
+from autoresearch.domain.preflight import Preflight
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, Split
 from autoresearch.domain.usage import Usage
@@ -482,8 +483,12 @@ def _experiment_row(experiment: Experiment) -> dict[str, object]:
         "lines_added": experiment.lines_added,
         "lines_removed": experiment.lines_removed,
         "content": experiment.content,
+        "meaning": experiment.meaning,
+        "preflights": _dump([asdict(preflight) for preflight in experiment.preflights]),
         "constants": _dump(experiment.constants),
         "plan_drift": _storable(experiment.plan_drift),
+        "drops_idea": experiment.drops_idea,
+        "changed": _dump(experiment.changed),
         "revisions": _dump(experiment.revisions),
         "created_at": experiment.created_at,
         "decided_at": experiment.decided_at,
@@ -539,8 +544,12 @@ def _experiment(row: sa.RowMapping, runs: list[Run]) -> Experiment:
         lines_added=row["lines_added"],
         lines_removed=row["lines_removed"],
         content=row["content"],
+        meaning=row["meaning"],
+        preflights=tuple(_preflight(fields) for fields in json.loads(row["preflights"])),
         constants=json.loads(row["constants"]),
         plan_drift=row["plan_drift"],
+        drops_idea=bool(row["drops_idea"]),
+        changed=tuple(json.loads(row["changed"])),
         revisions=tuple(json.loads(row["revisions"])),
         created_at=row["created_at"],
         decided_at=row["decided_at"],
@@ -554,6 +563,11 @@ def _proposal(fields: dict[str, Any]) -> Proposal:
     usage = fields.pop("usage", None)
     fields.update(kind=Kind(fields["kind"]), touches=tuple(fields["touches"]), usage=usage and Usage(**usage))
     return Proposal(**fields)
+
+
+def _preflight(fields: dict[str, Any]) -> Preflight:
+    outcome = fields.pop("outcome")
+    return Preflight(**fields, outcome=None if outcome is None else Outcome(outcome))
 
 
 def _run(row: sa.RowMapping) -> Run:

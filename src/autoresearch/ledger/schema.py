@@ -48,10 +48,14 @@ EXPERIMENT = sa.Table(
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("constants", sa.Text, nullable=False),
     sa.Column("plan_drift", sa.Text, nullable=False),
+    sa.Column("drops_idea", sa.Boolean, nullable=False, server_default="0"),
+    sa.Column("changed", sa.Text, nullable=False, server_default="[]"),
     sa.Column("revisions", sa.Text, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("decided_at", sa.Float),
     sa.Column("operator", sa.Text, nullable=False, server_default=""),
+    sa.Column("meaning", sa.Text, nullable=False, server_default=""),
+    sa.Column("preflights", sa.Text, nullable=False, server_default="[]"),
 )
 
 ENVIRONMENT = sa.Table(
@@ -116,7 +120,29 @@ def _m003_operator(connection: sa.Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE experiment ADD COLUMN operator TEXT NOT NULL DEFAULT ''")
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_m001_initial, _m002_split, _m003_operator)
+def _m004_plan_audit(connection: sa.Connection) -> None:
+    """Remember what each diff changed by name, and whether its plan was carried out at all."""
+    known = {column["name"] for column in sa.inspect(connection).get_columns("experiment")}
+    for name, declared in (("drops_idea", "BOOLEAN NOT NULL DEFAULT 0"), ("changed", "TEXT NOT NULL DEFAULT '[]'")):
+        if name not in known:
+            connection.exec_driver_sql(f"ALTER TABLE experiment ADD COLUMN {name} {declared}")
+
+
+def _m005_preflights(connection: sa.Connection) -> None:
+    """Remember what each program means, and the trials before its first run."""
+    known = {column["name"] for column in sa.inspect(connection).get_columns("experiment")}
+    for name, default in (("meaning", ""), ("preflights", "[]")):
+        if name not in known:
+            connection.exec_driver_sql(f"ALTER TABLE experiment ADD COLUMN {name} TEXT NOT NULL DEFAULT '{default}'")
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    _m001_initial,
+    _m002_split,
+    _m003_operator,
+    _m004_plan_audit,
+    _m005_preflights,
+)
 """In order; the ledger's version is how many of them have run."""
 
 VERSION = len(MIGRATIONS)
