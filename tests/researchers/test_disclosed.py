@@ -10,7 +10,9 @@ import pytest
 from autoresearch.domain.experiment import Experiment, Run
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, Split
 from autoresearch.domain.verdict import Verdict
-from autoresearch.researchers.brief import disclosed, render_json, render_markdown
+from autoresearch.researchers.brief import render_json
+from autoresearch.researchers.disclosure import disclosed
+from autoresearch.researchers.page import render_markdown
 from tests.researchers.conftest import MakeBrief, MakeExperiment
 
 SEALED = 0.777123456

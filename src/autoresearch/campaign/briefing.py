@@ -10,7 +10,8 @@ from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.sealed import RowErrors
 from autoresearch.errors import UserError
 from autoresearch.ledger.ledger import JOURNAL, Event, Ledger
-from autoresearch.researchers.brief import clean, disclosed, one_line
+from autoresearch.researchers.disclosure import disclosed
+from autoresearch.researchers.quoting import clean, one_line
 from autoresearch.researchers.protocol import Brief, Entry
 
 LONGEST_ENTRY = 2_000

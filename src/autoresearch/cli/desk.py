@@ -38,8 +38,10 @@ from autoresearch.lab.guard import PathRules
 from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.report.markdown import Context, render
 from autoresearch.report.summary import summarise
-from autoresearch.researchers.brief import clean, one_line, render_markdown, told
+from autoresearch.researchers.disclosure import told
+from autoresearch.researchers.page import render_markdown
 from autoresearch.researchers.protocol import Brief
+from autoresearch.researchers.quoting import clean, one_line
 
 MOST_CHARS = 60_000
 """Of one text: clients cut longer ones, and not where a reader would."""

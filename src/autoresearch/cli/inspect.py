@@ -33,7 +33,7 @@ from autoresearch.report.bill import contributions
 from autoresearch.report.disturbed import machine
 from autoresearch.report.gist import gist
 from autoresearch.report.words import explain, number_in, what
-from autoresearch.researchers.brief import one_line
+from autoresearch.researchers.quoting import one_line
 
 
 def register(app: typer.Typer) -> None:

@@ -29,7 +29,7 @@ from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.run import Purpose
 from autoresearch.domain.verdict import like_with_like
 from autoresearch.host.files import read_tail
-from autoresearch.researchers.brief import one_line
+from autoresearch.researchers.quoting import one_line
 from autoresearch.runner.protocol import Slot
 
 _STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}

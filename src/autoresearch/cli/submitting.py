@@ -25,7 +25,7 @@ from autoresearch.lab.git import Git
 from autoresearch.lab.merge import merge_trees
 from autoresearch.lab.snapshot import Snapshot, main_checkout, take_snapshot
 from autoresearch.ledger.ledger import Campaign, Ledger, NothingRecordedError
-from autoresearch.researchers.brief import one_line
+from autoresearch.researchers.quoting import one_line
 
 YOU = "you"
 """Who stands in the ledger as the researcher when nobody says otherwise."""

@@ -41,7 +41,9 @@ from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import LabIsBusyError, UserError
 from autoresearch.host.clock import SystemClock
 from autoresearch.ledger.ledger import Ledger
-from autoresearch.researchers.brief import one_line, render_json, render_markdown
+from autoresearch.researchers.brief import render_json
+from autoresearch.researchers.page import render_markdown
+from autoresearch.researchers.quoting import one_line
 
 
 class WrittenKind(StrEnum):

@@ -25,10 +25,10 @@ from autoresearch.errors import AutoResearchError
 from autoresearch.host.files import read_tail, write_text
 from autoresearch.researchers.agent_output import Said, Trouble, events_in, other_lines, trouble_in
 from autoresearch.researchers.agents import PRICES_OF, Agent, price_of
-from autoresearch.researchers.brief import clean, one_line
 from autoresearch.researchers.confine import confined
 from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
+from autoresearch.researchers.quoting import clean, one_line
 from autoresearch.researchers.session import (
     AGENT_HOME,
     AGENT_TEMPORARY,

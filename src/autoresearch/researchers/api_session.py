@@ -31,7 +31,7 @@ import httpx2
 
 from autoresearch.researchers.agent_output import trouble_in
 from autoresearch.researchers.api_answer import Answer, apply_edits, read_answer
-from autoresearch.researchers.brief import clean, one_line
+from autoresearch.researchers.quoting import clean, one_line
 from autoresearch.researchers.sources import editable_texts
 
 PAUSES_SECONDS = (2.0, 8.0)

@@ -27,9 +27,9 @@ from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.usage import Usage
 from autoresearch.errors import AutoResearchError
 from autoresearch.host.files import read_tail
-from autoresearch.researchers.brief import clean, one_line
 from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
+from autoresearch.researchers.quoting import clean, one_line
 from autoresearch.researchers.session import PASSED, Place, place_for, run_session, why_it_failed
 
 _TAIL_BYTES = 4000

@@ -10,7 +10,7 @@ import json
 import math
 
 from autoresearch.domain.proposal import Kind, Proposal
-from autoresearch.researchers.brief import clean, one_line
+from autoresearch.researchers.quoting import clean, one_line
 
 NOTE = "proposal.json"
 """The title of the note that tells what was wrong with the plan."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Proposal
@@ -20,6 +21,15 @@ class Entry:
 
     by: str
     text: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the incumbent, and what it is worth."""
+
+    name: str
+    worth: str
+    """In words: what taking it away costs, with an interval, or why that is not known."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,16 @@ class Brief:
     in_flight: Sequence[Experiment] = ()
     """Proposed or running now: ideas not to repeat."""
     hardware: dict[str, object] = field(default_factory=dict)
+    machine: tuple[str, ...] = ()
+    """What this machine was measured to do, and what bounds a run on it, in sentences."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What the incumbent's runs report of their time, throughput and memory, by the names of the field's summary."""
+    parts: tuple[Part, ...] = ()
+    """What each part of the incumbent is worth, dearest first; empty while nothing was taken away."""
+    remaining: Limits = field(default_factory=Limits)
+    """What is left of the campaign's limits; None where there is none."""
+    budget_tokens: int = 12_000
+    """How long the page may be that is made of this."""
     journal: Sequence[Entry] = ()
     """What people, agents and reviews wrote down for those who come later, oldest first."""
     rounding: Rounding = field(default_factory=Rounding)

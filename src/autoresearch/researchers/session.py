@@ -17,7 +17,8 @@ from pathlib import Path
 from autoresearch.errors import AutoResearchError
 from autoresearch.host.files import read_regular, write_text
 from autoresearch.host.process import Answer, Command, end, run_supervised
-from autoresearch.researchers.brief import render_json, render_markdown
+from autoresearch.researchers.brief import render_json
+from autoresearch.researchers.page import render_markdown
 from autoresearch.researchers.protocol import Brief
 
 PASSED = (
