@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.domain.proposal import Kind, Proposal
-from autoresearch.lab.guard import PathChange, PathRules, is_scratch, matches, plan_drift, refuse
-from autoresearch.lab.protocol import Change
+from autoresearch.lab.guard import PathChange, PathRules, is_scratch, matches, refuse
 
 
 @pytest.mark.parametrize(
@@ -78,25 +76,3 @@ def test_scratch() -> None:
     """Caches and briefs are known wherever they stand."""
     assert all(map(is_scratch, ["a/__pycache__/", "x.pyc", "proposal.json", ".autoresearch/brief.md"]))
     assert not any(map(is_scratch, ["train.py", "sub/proposal.json", "pycache/x"]))
-
-
-TUNED = Change("c", ("train.py",), 1, 1, {"DEPTH": 6, "WIDTH": 8}, ("DEPTH",), is_constants_only=True)
-REWRITTEN = Change("c", ("train.py",), 5, 1, {"DEPTH": 6, "WIDTH": 8}, ("DEPTH",))
-
-
-@pytest.mark.parametrize(
-    ("kind", "touches", "change", "drift"),
-    [
-        (Kind.TUNE, ("DEPTH",), TUNED, ""),
-        (Kind.TUNE, (), TUNED, ""),
-        (Kind.TUNE, ("parts/train.py:DEPTH",), TUNED, ""),
-        (Kind.OTHER, ("train.py",), TUNED, ""),
-        (Kind.OTHER, ("forward", "DEPTH"), REWRITTEN, ""),
-        (Kind.TUNE, ("DEPTH",), REWRITTEN, "declared as tune, but more than constants changed"),
-        (Kind.TUNE, ("DEPTH", "WIDTH"), TUNED, "declared WIDTH, which did not change"),
-        (Kind.TUNE, ("RATE",), TUNED, "changed DEPTH, which the plan does not name"),
-    ],
-)
-def test_plan_drift(kind: Kind, touches: tuple[str, ...], change: Change, drift: str) -> None:
-    """A plan that the diff does not bear out is said so, and a fitting one is passed in silence."""
-    assert plan_drift(Proposal("why", kind, touches), change) == drift

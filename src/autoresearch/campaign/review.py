@@ -15,7 +15,7 @@ from autoresearch.domain.line import EMPTY
 from autoresearch.domain.run import Outcome, RunResult, first_line
 from autoresearch.domain.verdict import Action, Case, Verdict
 from autoresearch.judge.policy import Policy
-from autoresearch.lab.guard import plan_drift
+from autoresearch.lab.plan_audit import drift_of
 from autoresearch.lab.protocol import Change, Refusal, Workspace
 from autoresearch.ledger.ledger import Ledger
 
@@ -24,6 +24,10 @@ MOST_ASKED = 16
 
 MOST_DISTURBED = DEFAULT_TOLERANCE.most_disturbed
 """Disturbed runs of one request in a row after which, when the lab file says nothing, an experiment is set aside."""
+
+
+MOST_NAMES = 40
+"""Names of what a diff changed that the ledger keeps: more of them is a rewrite, and the diff says it better."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,8 @@ class Review:
             evidence = {EMPTY: 1} if change.is_empty else {}
             self.decide(replace(experiment, commit=change.commit), Verdict.DISCARD, change.reason, **evidence)
             return None
-        drift = plan_drift(plan, change) if plan.submitted else ""
-        derived = replace(with_change(experiment, change), stage=Stage.PROPOSED, plan_drift=drift)
+        experiment = with_drift(experiment, change) if plan.submitted else experiment
+        derived = replace(with_change(experiment, change), stage=Stage.PROPOSED)
         return self._board.put(self._ledger.record(derived, "proposed", plan.hypothesis))
 
     def _accept_baseline(self, experiment: Experiment) -> None:
@@ -292,4 +296,11 @@ def with_change(experiment: Experiment, change: Change) -> Experiment:
         lines_removed=change.lines_removed,
         content=change.content,
         constants=change.constants,
+        changed=change.names[:MOST_NAMES],
     )
+
+
+def with_drift(experiment: Experiment, change: Change) -> Experiment:
+    """The experiment with what its diff and its plan do not share."""
+    drift = drift_of(experiment.proposal, change)
+    return replace(experiment, plan_drift=drift.sentence, drops_idea=drift.is_dropped)

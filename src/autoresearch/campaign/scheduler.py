@@ -23,7 +23,7 @@ from autoresearch.campaign.briefing import make_brief
 from autoresearch.campaign.derive import Automatic, Devotion, Wishes
 from autoresearch.campaign.disturbance import Disturbances, weigh
 from autoresearch.campaign.recovery import recover
-from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change
+from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change, with_drift
 from autoresearch.campaign.sealed import RowErrors, Sealed
 from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import Done, Tasks
@@ -35,7 +35,6 @@ from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, fir
 from autoresearch.domain.verdict import Verdict
 from autoresearch.host.clock import Clock
 from autoresearch.judge.policy import Policy
-from autoresearch.lab.guard import plan_drift
 from autoresearch.lab.protocol import Refusal, Workspace
 from autoresearch.ledger.ledger import Ledger
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
@@ -462,9 +461,7 @@ class Scheduler:
         if isinstance(change, Refusal):
             self._refuse(replace(experiment, commit=change.commit), Verdict.CRASH, change.reason)
             return
-        experiment = replace(
-            with_change(experiment, change), stage=Stage.PROPOSED, plan_drift=plan_drift(proposal, change)
-        )
+        experiment = replace(with_drift(with_change(experiment, change), change), stage=Stage.PROPOSED)
         self.board.put(self._ledger.record(experiment, "proposed", proposal.hypothesis))
         self.board.fresh.append(number)
         self._workspace.close(number)

@@ -107,6 +107,15 @@ def changed_constants(before: str, after: str) -> tuple[str, ...]:
     )
 
 
+def parse_without_constants(source: str) -> ast.Module | None:
+    """The program's syntax tree with the statements that set constants taken out; None when it does not parse."""
+    tree = _parse(source.removeprefix("\ufeff"))
+    if tree is not None:
+        knobs = {id(node) for _, node in _assignments(tree) if _evaluate(node) is not None}
+        tree.body = [statement for statement in tree.body if id(getattr(statement, "value", None)) not in knobs]
+    return tree
+
+
 def _same(a: ConstantValue, b: ConstantValue) -> bool:
     return type(a) is type(b) and a == b
 

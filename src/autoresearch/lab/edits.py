@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autoresearch.domain.constants import changed_constants, find_constants, is_constants_only
+from autoresearch.domain.definitions import Definitions, compare_definitions
+from autoresearch.domain.meaning import meaning_of, syntax_fault
 from autoresearch.lab.git import Edit, Entry, Git, split_paths
 from autoresearch.lab.guard import LARGEST_FILE_BYTES, PathChange, PathRules, is_scratch
 from autoresearch.lab.protocol import Change
@@ -142,17 +144,19 @@ def measure(
     changed = [change.path for change in difference.changes]
     comparable = [path for path in changed if path in paths and path in before]
     blobs = [*(after[path].blob for path in paths), *(before[path].blob for path in comparable)]
-    texts = [(content or b"").decode("utf-8", "replace") for content in git.objects(blobs)]
-    sources = dict(zip(paths, texts, strict=False))
+    contents = [content or b"" for content in git.objects(blobs)]
+    texts = [content.decode("utf-8", "replace") for content in contents]
+    raw, sources = dict(zip(paths, contents, strict=False)), dict(zip(paths, texts, strict=False))
     old = dict(zip(comparable, texts[len(paths) :], strict=True))
     found = {path: find_constants(source) for path, source in sources.items()}
     names = [name for constants in found.values() for name in constants]
     twice = {name for name in names if names.count(name) > 1}
-    altered = [
-        f"{path}:{name}" if name in twice else name
-        for path in comparable
-        for name in changed_constants(old[path], sources[path])
-    ]
+    altered, new = [], []
+    for path in comparable:
+        known = find_constants(old[path])
+        for name in changed_constants(old[path], sources[path]):
+            altered.append(f"{path}:{name}" if name in twice else name)
+            new += altered[-1:] if name not in known else []
     only = len(comparable) == len(changed) and all(is_constants_only(old[path], sources[path]) for path in comparable)
     return Change(
         commit=commit,
@@ -165,5 +169,29 @@ def measure(
             for name, constant in constants.items()
         },
         changed_constants=tuple(altered),
+        new_constants=tuple(new),
         is_constants_only=only and bool(altered),
+        meaning=_meaning(sources, after),
+        faults=tuple(filter(None, (syntax_fault(raw[path], path) for path in changed if path in raw))),
+        definitions=_definitions({path: (old.get(path, ""), sources[path]) for path in changed if path in sources}),
+    )
+
+
+def _meaning(sources: Mapping[str, str], files: Mapping[str, Entry]) -> str:
+    """What the program does: Python that researchers may edit by its syntax, everything else as it stands."""
+    read = {path: source for path, source in sources.items() if "\N{REPLACEMENT CHARACTER}" not in source}
+    return meaning_of(read, {path: f"{each.mode} {each.blob}" for path, each in files.items() if path not in read})
+
+
+def _definitions(versions: Mapping[str, tuple[str, str]]) -> Definitions | None:
+    """What several files define and where they differ, together; None when there is none, or one cannot be read."""
+    found = [compare_definitions(before, after) for before, after in versions.values()]
+    if not found or None in found:
+        return None
+    parts = [part for part in found if part]
+    return Definitions(
+        tuple(dict.fromkeys(name for part in parts for name in part.changed)),
+        tuple(dict.fromkeys(name for part in parts for name in part.added)),
+        frozenset().union(*(part.known for part in parts)),
+        frozenset().union(*(part.words for part in parts)),
     )

@@ -15,9 +15,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from autoresearch.domain.proposal import Kind, Proposal
-from autoresearch.lab.protocol import Change
-
 LARGEST_FILE_BYTES = 5_000_000
 """A larger file is data, not source, and would stay in the lab's history for good."""
 
@@ -107,35 +104,6 @@ def refuse(changes: Sequence[PathChange], rules: PathRules, too_large: Sequence[
         if faulty:
             return sentence.format(files=_names(faulty), editable=", ".join(rules.editable))
     return None
-
-
-def plan_drift(proposal: Proposal, change: Change) -> str:
-    """Say how the real diff departs from the declared plan; empty when it does not.
-
-    Two departures count: a change declared as tuning that alters more than constants, and constants that were
-    changed although the plan names others. Functions and files in the plan are looked up among the changed
-    files only, since names of functions cannot be measured from a diff without guessing.
-    """
-    drift = []
-    if proposal.kind is Kind.TUNE and not change.is_constants_only:
-        drift.append("declared as tune, but more than constants changed")
-    # The tuner writes `parts/model.py:LR` where several files have an LR.
-    touched = [part for name in proposal.touches for part in (name, name.rsplit(":", 1)[-1])]
-    declared = {name.strip().rsplit("/", 1)[-1] for name in touched if name.strip()}
-    if declared:
-        changed = set(change.changed_constants)
-        extra = [name for name in change.changed_constants if name.rsplit(":", 1)[-1] not in declared]
-        missing = [name for name in proposal.touches if name in change.constants and name not in changed]
-        if missing:
-            drift.append(f"declared {_names(missing)}, which did not change")
-        if extra and not _declares_a_file(declared, change.files):
-            drift.append(f"changed {_names(extra)}, which the plan does not name")
-    return "; ".join(drift)
-
-
-def _declares_a_file(declared: set[str], files: Iterable[str]) -> bool:
-    """Whether the plan names a whole file, which covers every constant in it."""
-    return any(path.rsplit("/", 1)[-1] in declared for path in files)
 
 
 def _is_link(change: PathChange, _: PathRules) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from autoresearch.domain.constants import ConstantValue
+from autoresearch.domain.definitions import Definitions
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,25 @@ class Change:
     constants: dict[str, object] = field(default_factory=dict)
     """All upper-case constants of the editable files at `commit`."""
     changed_constants: tuple[str, ...] = ()
-    """Names whose value differs from the parent's."""
+    """Names whose value differs from the parent's, or that only one of the two has."""
+    new_constants: tuple[str, ...] = ()
+    """Those of them that the parent does not have."""
     is_constants_only: bool = False
     """Whether nothing but constant values differs from the parent."""
+    definitions: Definitions | None = None
+    """Functions and classes of the changed Python files; None when none was changed, or one does not parse."""
     content: str = ""
     """Hash of all files at `commit`: commits of equal content are the same program, whatever their history."""
+    meaning: str = ""
+    """Hash of what the program does, however it is written."""
+    faults: tuple[str, ...] = ()
+    """Why Python, of the version that runs us, cannot compile the changed editable files; a line for each."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What changed, as a reader would say it: constants, functions and classes; files where nobody can say."""
+        named = (*self.changed_constants, *(self.definitions.changed if self.definitions else ()))
+        return named or self.files
 
 
 @dataclass(frozen=True)
