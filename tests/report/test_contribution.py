@@ -16,7 +16,7 @@ from autoresearch.domain.metric import Direction, Metric
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, RunRequest, RunResult
 from autoresearch.domain.verdict import Verdict
-from autoresearch.report.contribution import (
+from autoresearch.judge.contribution import (
     EARNS,
     HURTS,
     UNCLEAR,
@@ -24,6 +24,8 @@ from autoresearch.report.contribution import (
     Contribution,
     ContributionMap,
     contribution_map,
+)
+from autoresearch.report.contribution import (
     cost_text,
     draw_contributions,
 )

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.domain.experiment import Stage
+from autoresearch.domain.line import what
 from autoresearch.domain.metric import Direction, Metric
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome
 from autoresearch.domain.verdict import Verdict
-from autoresearch.report.words import amount, chance_better, chance_in, chances, explain, p_value, what
+from autoresearch.report.words import amount, chance_better, chance_in, chances, explain, p_value
 from tests.report.nights import build
 
 METRIC = Metric("val_bpb")

@@ -11,8 +11,8 @@ from autoresearch.campaign.sealed import RowErrors
 from autoresearch.errors import UserError
 from autoresearch.ledger.ledger import JOURNAL, Event, Ledger
 from autoresearch.researchers.disclosure import disclosed
-from autoresearch.researchers.quoting import clean, one_line
 from autoresearch.researchers.protocol import Brief, Entry
+from autoresearch.researchers.quoting import clean, one_line
 
 LONGEST_ENTRY = 2_000
 """Characters of one entry of the journal: a page that is read before every idea has to be short."""

@@ -22,18 +22,20 @@ from autoresearch.domain.line import contributions, removed_by
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import LabError, UserError
-from autoresearch.lab.config import FILE_NAME, load_config
-from autoresearch.ledger.ledger import Campaign
-from autoresearch.report.contribution import (
-    ALONE,
+from autoresearch.judge.contribution import (
     EARNS,
-    FIGURE,
     HURTS,
     UNCLEAR,
     UNMEASURED,
     Contribution,
     ContributionMap,
     contribution_map,
+)
+from autoresearch.lab.config import FILE_NAME, load_config
+from autoresearch.ledger.ledger import Campaign
+from autoresearch.report.contribution import (
+    ALONE,
+    FIGURE,
     cost_text,
     draw_contributions,
     runs_text,

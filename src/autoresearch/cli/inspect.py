@@ -17,6 +17,7 @@ from autoresearch.cli.submitting import last_word
 from autoresearch.cli.terminal import Terminal
 from autoresearch.cli.writing import summarise_campaign, write_campaign_report
 from autoresearch.domain.experiment import Experiment, Run, Stage
+from autoresearch.domain.line import what
 from autoresearch.domain.metric import Direction
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.run import Purpose, Split
@@ -32,7 +33,7 @@ from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.report.bill import contributions
 from autoresearch.report.disturbed import machine
 from autoresearch.report.gist import gist
-from autoresearch.report.words import explain, number_in, what
+from autoresearch.report.words import explain, number_in
 from autoresearch.researchers.quoting import one_line
 
 

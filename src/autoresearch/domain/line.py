@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from autoresearch.domain.experiment import Experiment, order_of_verdicts
 from autoresearch.domain.proposal import Kind
+from autoresearch.domain.run import first_line
 from autoresearch.domain.verdict import Verdict
 
 EMPTY = "empty"
@@ -56,3 +57,15 @@ def contributions(experiments: Iterable[Experiment]) -> list[Experiment]:
     kept = kept_changes(known)
     gone = removed_by(kept).keys() | replaced(known)
     return [e for e in kept if e.proposal.kind is not Kind.ABLATION and e.number not in gone]
+
+
+def what(experiment: Experiment) -> str:
+    """An experiment in one line; one that the harness derived from another says from which, and how."""
+    words = first_line(experiment.proposal.hypothesis or experiment.reason)
+    of, kind = experiment.proposal.of, experiment.proposal.kind
+    if of is None or not kind.is_derived:
+        return words
+    origin = f"removes #{of}" if kind is Kind.ABLATION else f"tries #{of} again"
+    if f"#{of}" in words:
+        return words
+    return f"{origin}: {words}" if words else origin

@@ -13,7 +13,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from autoresearch.report.contribution import EARNS, HURTS, UNMEASURED, Contribution, ContributionMap, cost_text
+from autoresearch.judge.contribution import (
+    EARNS,
+    HURTS,
+    UNMEASURED,
+    Contribution,
+    ContributionMap,
+)
+from autoresearch.report.contribution import (
+    cost_text,
+)
 from autoresearch.report.drawing import BLUE, DPI, GREEN, GREY, INK, ORANGE, fonts, shorten, write
 
 _MAX_BARS = 30

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.line import what
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.verdict import Verdict
-from autoresearch.report.words import amount, chance_in, number_in, what
+from autoresearch.report.words import amount, chance_in, number_in
 
 _MOST = 3
 """Of each kind."""

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autoresearch.domain.experiment import Experiment, order_of_verdicts
+from autoresearch.domain.line import what
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.verdict import Sample, Verdict, like_with_like
-from autoresearch.report.words import chance_in, number_in, what
+from autoresearch.report.words import chance_in, number_in
 
 
 @dataclass(frozen=True)

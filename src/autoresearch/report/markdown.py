@@ -20,12 +20,14 @@ from pathlib import Path
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind
+from autoresearch.judge.contribution import (
+    ContributionMap,
+    contribution_map,
+)
 from autoresearch.ledger.results_tsv import is_imported
 from autoresearch.report.bill import bill
 from autoresearch.report.contribution import (
     ALONE,
-    ContributionMap,
-    contribution_map,
     cost_text,
     draw_contributions,
     runs_text,

@@ -73,18 +73,6 @@ def explain(
     )
 
 
-def what(experiment: Experiment) -> str:
-    """An experiment in one line; one that the harness derived from another says from which, and how."""
-    words = first_line(experiment.proposal.hypothesis or experiment.reason)
-    of, kind = experiment.proposal.of, experiment.proposal.kind
-    if of is None or not kind.is_derived:
-        return words
-    origin = f"removes #{of}" if kind is Kind.ABLATION else f"tries #{of} again"
-    if f"#{of}" in words:
-        return words
-    return f"{origin}: {words}" if words else origin
-
-
 def amount(value: float, digits: int = 2) -> str:
     """The size of a difference with two digits that count, or more, in full where that is readable."""
     size = abs(value)
