@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from autoresearch.campaign.briefing import write_entry
+from autoresearch.campaign.journal import write_entry
 from autoresearch.campaign.choice import Choice
 from autoresearch.campaign.session import Home
 from autoresearch.campaign.submission import Errand

@@ -55,6 +55,8 @@ class Proposal:
     """The earlier experiment whose change this one takes away or tries again; None for a new idea."""
     submitted: str | None = None
     """The commit that holds what somebody handed in from a checkout of his own; None where a researcher was asked."""
+    idea: str = ""
+    """The id of the open idea that this takes up; empty where it is a new one."""
 
     @property
     def is_computed(self) -> bool:

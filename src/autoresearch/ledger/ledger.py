@@ -35,6 +35,12 @@ from autoresearch.ledger.schema import CAMPAIGN, ENVIRONMENT, EVENT, EXPERIMENT,
 
 JOURNAL = "journal"
 """The event that is an entry of the journal: what was learnt, in prose; briefs carry the newest ones."""
+REVIEW, REVIEW_BEGAN, REVIEW_FAILED = "review", "review began", "review failed"
+"""A look back at what was tried: the intent, and the result or why there is none."""
+IDEA, IDEA_CLOSED = "idea", "idea closed"
+"""What a person wants tried, and an open idea that a person gave up."""
+LEARNT = (JOURNAL, REVIEW, REVIEW_FAILED, IDEA, IDEA_CLOSED)
+"""All events that say what was learnt."""
 
 _STAGES = list(Stage)
 
@@ -335,8 +341,8 @@ class Ledger:
         return found
 
     def journal(self, campaign: str) -> list[Event]:
-        """What people, agents and reviews wrote down for those who come later, oldest first."""
-        query = sa.select(EVENT).where(EVENT.c.campaign == campaign, EVENT.c.what == JOURNAL).order_by(EVENT.c.id)
+        """What people, agents and reviews wrote down for those who come later, oldest first; `LEARNT` names them."""
+        query = sa.select(EVENT).where(EVENT.c.campaign == campaign, EVENT.c.what.in_(LEARNT)).order_by(EVENT.c.id)
         with self._reading() as connection:
             rows = connection.execute(query)
             return [Event(row.at, row.campaign, row.experiment, row.what, row.detail) for row in rows]

@@ -16,6 +16,7 @@ from typing import Any
 
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.verdict import Verdict
+from autoresearch.researchers.learnt import learnt_record
 from autoresearch.researchers.protocol import Brief, Entry
 from autoresearch.researchers.quoting import bounded, clean, one_line
 
@@ -43,6 +44,7 @@ PROPOSAL_SCHEMA: dict[str, Any] = {
             "type": ["number", "null"],
             "description": "Expected gain in the metric's unit; positive means better.",
         },
+        "idea": {"type": ["string", "null"], "description": "Id of the open idea that this takes up, if it is one."},
         "cost_usd": {"type": ["number", "null"], "description": "What this proposal cost to make, if known."},
         "notes": {"type": "object", "description": "Text to remember, by a short title."},
     },
@@ -95,6 +97,7 @@ def brief_record(brief: Brief) -> dict[str, Any]:
             "tried": past.tried(),
             "failures": [_failure(each) for each in _failures(past.attempts)],
         },
+        **learnt_record(brief),
         "in_flight": [
             {"number": each.number, "researcher": each.researcher, "hypothesis": one_line(each.proposal.hypothesis)}
             for each in brief.in_flight[-_NUM_IN_FLIGHT:]

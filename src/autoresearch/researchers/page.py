@@ -13,6 +13,7 @@ from typing import Any
 
 from autoresearch.domain.metric import Direction
 from autoresearch.researchers.brief import PROPOSAL_SCHEMA, REFUSED, brief_record
+from autoresearch.researchers.learnt import learnt_sections
 from autoresearch.researchers.protocol import Brief
 from autoresearch.researchers.quoting import AS_DATA, clean, fenced, harmless, one_line
 from autoresearch.researchers.sections import Section, rendered
@@ -36,6 +37,7 @@ def render_markdown(brief: Brief) -> str:
         _machine(record),
         _time(record["incumbent_run"]),
         _parts(record["parts"]),
+        *learnt_sections(record),
         _journal(record["journal"]),
         *_history(record["history"], brief),
         _in_flight(record["in_flight"]),

@@ -16,7 +16,7 @@ NOTE = "proposal.json"
 """The title of the note that tells what was wrong with the plan."""
 
 _HYPOTHESIS_CHARS, _TOUCH_CHARS, _NOTE_CHARS = 500, 200, 1000
-_MOST_TOUCHES, _MOST_NOTES = 50, 20
+_MOST_TOUCHES, _MOST_NOTES, _IDEA_CHARS = 50, 20, 20
 
 
 def read_plan(data: bytes | None, output: str = "") -> Proposal:
@@ -37,11 +37,12 @@ def read_plan(data: bytes | None, output: str = "") -> Proposal:
         problems.append("cost_usd is below 0")
         cost_usd = None
     notes = _notes(fields.pop("notes", None), problems)
+    idea = _idea(fields.pop("idea", None), problems)
     if fields:
         problems.append(f"unknown: {', '.join(one_line(name, 50) for name in list(fields)[:10])}")
     if problems:
         notes[NOTE] = one_line("; ".join(problems), _NOTE_CHARS)
-    return Proposal(hypothesis, kind, touches, effect, cost_usd, notes)
+    return Proposal(hypothesis, kind, touches, effect, cost_usd, notes, idea=idea)
 
 
 def _fields(data: bytes | None, problems: list[str]) -> dict[str, object]:
@@ -75,6 +76,16 @@ def _kind(value: object, problems: list[str]) -> Kind:
         return Kind(value.strip().lower())
     problems.append(f"kind is none of {', '.join(allowed)}: {one_line(repr(value), 50)}")
     return Kind.OTHER
+
+
+def _idea(value: object, problems: list[str]) -> str:
+    """The id of an open idea, as the brief has it; whether there is one is for those who know the ledger."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and len(value.strip()) <= _IDEA_CHARS:
+        return one_line(value).strip("#[]() ")
+    problems.append("idea is no id of an open idea")
+    return ""
 
 
 def _touches(value: object, problems: list[str]) -> tuple[str, ...]:

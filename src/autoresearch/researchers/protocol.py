@@ -9,6 +9,7 @@ from typing import Protocol
 
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.learnt import Idea, Review
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.rounding import Rounding
@@ -72,6 +73,12 @@ class Brief:
     """How long the page may be that is made of this."""
     journal: Sequence[Entry] = ()
     """What people, agents and reviews wrote down for those who come later, oldest first."""
+    review: Review | None = None
+    """What the newest look back taught; None before the first."""
+    ideas: Sequence[Idea] = ()
+    """What is worth trying and nobody has tried."""
+    drift: str = ""
+    """Where this researcher's last diff departed from its own plan, in one sentence; empty when it did not."""
     rounding: Rounding = field(default_factory=Rounding)
     """What the scores above are rounded to, once `disclosed` has been at them."""
 
