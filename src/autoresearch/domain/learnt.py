@@ -18,9 +18,13 @@ ALIKE = 0.7
 """Share of words in common, of all words of both, from which on two sentences are taken for one idea."""
 
 _FILLERS = frozenset(
-    "a an and as at be because by for from has have in instead into is it its not of on or so than that the then this "
-    "to use using we when which while with should would could help helps better improve improves".split()
-)
+    (
+        "a", "an", "and", "as", "at", "be", "because", "by", "for", "from", "has", "have", "in", "instead", "into",
+        "is", "it", "its", "not", "of", "on", "or", "so", "than", "that", "the", "then", "this", "to", "use", "using",
+        "we", "when", "which", "while", "with", "should", "would", "could", "help", "helps", "better", "improve",
+        "improves",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

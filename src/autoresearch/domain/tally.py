@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from autoresearch.domain.experiment import Experiment
-from autoresearch.domain.proposal import Kind
 from autoresearch.domain.run import first_line
 from autoresearch.domain.verdict import Verdict
 
@@ -226,9 +225,9 @@ def _predictions(counted: Iterable[Experiment]) -> tuple[Predictions, ...]:
     pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for each in counted:
         promised, found = each.proposal.expected_effect, gain_of(each)
-        if promised is not None and found is not None and math.isfinite(promised):
-            if each.proposal.kind not in (Kind.ABLATION, Kind.RETEST):
-                pairs[each.researcher].append((promised, found))
+        is_known = promised is not None and found is not None and math.isfinite(promised)
+        if is_known and not each.proposal.kind.is_derived:
+            pairs[each.researcher].append((promised or 0.0, found or 0.0))
     lines = []
     for name, own in pairs.items():
         signed = [(p > 0) == (f > 0) and bool(f) for p, f in own if p]

@@ -8,7 +8,8 @@ sentence that says what it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from autoresearch.domain.metric import Direction
@@ -21,7 +22,7 @@ from autoresearch.researchers.sections import Section, rendered
 HAND_IN = "How to hand in"
 """The last section, about files and variables: the built-in agent has other words for its model."""
 
-_NAME_CHARS, _PROSE_CHARS, _LONGEST_LINE = 60, 600, 1_000
+_NAME_CHARS, _PROSE_CHARS, _LONGEST_LINE = 60, 1_500, 1_000
 _MOST_PATTERNS = 12
 
 
@@ -31,14 +32,14 @@ def render_markdown(brief: Brief) -> str:
     # A section of its own for a new subject: a field of the brief, its key in the record, and a line here.
     sections = [
         _task(brief),
-        _program(record),
+        program_section(record),
         _incumbent(brief, record["incumbent"]),
         _remaining(record["remaining"]),
         _machine(record),
         _time(record["incumbent_run"]),
         _parts(record["parts"]),
         *learnt_sections(record),
-        _journal(record["journal"]),
+        journal_section(record["journal"]),
         *_history(record["history"], brief),
         _in_flight(record["in_flight"]),
         _rules(brief),
@@ -59,9 +60,10 @@ def _task(brief: Brief) -> Section:
     )
 
 
-def _program(record: Mapping[str, Any]) -> Section:
+def program_section(record: Mapping[str, Any]) -> Section:
+    """What the human wants, from the record of a brief."""
     text = clean(record["program"]).strip()
-    lines = [part for line in text.split("\n") for part in _wrapped(line)] if text else []
+    lines = [part for line in _demoted(text.split("\n")) for part in _wrapped(line)] if text else []
     head = "" if lines else "No directions were given beyond the metric."
     return Section("Program", head, tuple(lines), 30, what="lines of it")
 
@@ -121,7 +123,7 @@ _FIGURES = {
     "eval_seconds": "evaluation: {:.3g} s",
     "num_steps": "optimiser steps: {:,.0f}",
     "median_step_ms": "a step: {:.3g} ms",
-    "tokens_per_second": "throughput: {:,.3g} tokens a second",
+    "tokens_per_second": "throughput: {:,.0f} tokens a second",
     "mfu_percent": "share of the measured peak rate: {:.3g} %",
     "epochs": "passes over the training data: {:.3g}",
     "num_params_M": "parameters: {:.4g} M",
@@ -140,7 +142,8 @@ def _parts(parts: list[Mapping[str, Any]]) -> Section | None:
     return Section("What each part is worth", head, tuple(items), 6, what="parts")
 
 
-def _journal(journal: list[Mapping[str, str]]) -> Section | None:
+def journal_section(journal: list[Mapping[str, str]]) -> Section | None:
+    """What people and agents noted down, from the record of a brief."""
     if not journal:
         return None
     entries = (f"{harmless(each['by']) or 'somebody'} wrote:\n\n{fenced(each['text'])}" for each in reversed(journal))
@@ -222,6 +225,14 @@ def _outcome(attempt: Mapping[str, Any]) -> str:
         return word
     luck = "" if attempt["luck"] is None else f" ± {attempt['luck']:.1g}"
     return f"{word} ({attempt['gain']:+.2g}{luck})"
+
+
+def _demoted(lines: Iterable[str]) -> Iterator[str]:
+    """Lines of somebody's page as part of ours: its headings two levels deeper."""
+    is_code = False
+    for line in lines:
+        is_code ^= line.lstrip().startswith("```")
+        yield f"##{line}" if not is_code and re.match("#{1,6} ", line) else line
 
 
 def _wrapped(line: str) -> list[str]:
