@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,19 @@ class Usage:
         if self.input_tokens is None and self.output_tokens is None:
             return None
         return (self.input_tokens or 0) + (self.output_tokens or 0)
+
+    def beyond(self, earlier: Usage) -> Usage:
+        """What came after `earlier`, where both count a session from its beginning; turns and time are their own."""
+
+        def rest(now: int | None, before: int | None) -> int | None:
+            return None if now is None else max(0, now - (before or 0))
+
+        return replace(
+            self,
+            input_tokens=rest(self.input_tokens, earlier.input_tokens),
+            cached_tokens=rest(self.cached_tokens, earlier.cached_tokens),
+            output_tokens=rest(self.output_tokens, earlier.output_tokens),
+        )
 
 
 @dataclass(frozen=True, slots=True)

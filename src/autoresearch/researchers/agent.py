@@ -7,6 +7,10 @@ is started stands in `agents`, how its output is read in `agent_output`.
 A provider that is busy is asked again, with longer and longer pauses, as long as the model has not said a word. What
 only a person can cure (no login, no credit, a model that is not there) is one sentence, and the researcher is away for
 the rest of the session; a usage limit keeps it away for a while.
+
+A proposal that comes back goes to the session that wrote it, where that session lies in a folder of ours. Where the
+user's own login has to be used, nothing is left in his folder: then a new session gets the brief, what is wrong, and
+the worktree as it was left.
 """
 
 from __future__ import annotations
@@ -20,24 +24,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoresearch.domain.proposal import Proposal
-from autoresearch.domain.usage import Price
+from autoresearch.domain.usage import Price, Usage
 from autoresearch.errors import AutoResearchError
 from autoresearch.host.files import read_tail, write_text
-from autoresearch.researchers.agent_output import Said, Trouble, events_in, other_lines, trouble_in
+from autoresearch.researchers.agent_output import Said, Trouble, events_in, other_lines, session_of, trouble_in
 from autoresearch.researchers.agents import PRICES_OF, Agent, price_of
 from autoresearch.researchers.confine import confined
 from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
 from autoresearch.researchers.quoting import clean, one_line
+from autoresearch.researchers.repair import Fault, render_fault
 from autoresearch.researchers.session import (
     AGENT_HOME,
     AGENT_TEMPORARY,
     PASSED,
     Ended,
+    Kept,
     Place,
-    forget_private,
-    place_for,
     run_session,
+    tell_fault,
     why_it_failed,
 )
 
@@ -76,6 +81,7 @@ class AgentResearcher:
         environment: What variables are taken from; this process's own if None.
         read_only: Folders that it may read and not write, where bubblewrap works.
         hidden: Folders that it is not to see, where bubblewrap works.
+        keeps: Whether a proposal may come back, so that its session is kept until `conclude`.
         pauses: Seconds before each further attempt while the provider is busy.
         now: A clock that only goes forward.
     """
@@ -96,13 +102,14 @@ class AgentResearcher:
         environment: Mapping[str, str] | None = None,
         read_only: Sequence[Path] = (),
         hidden: Sequence[Path] = (),
+        keeps: bool = False,
         pauses: Sequence[float] = PAUSES,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent = agent
         self._name = name or agent.kind
         self._model = model
-        self._command = agent.command(program, model, effort, arguments)
+        self._program, self._effort, self._arguments = tuple(program), effort, tuple(arguments)
         self._price = price
         self._timeout_seconds = timeout_seconds
         self._passed = (*PASSED, *agent.passes, *pass_environment)
@@ -112,6 +119,10 @@ class AgentResearcher:
         self._pauses = pauses
         self._now = now
         self._stopping = threading.Event()
+        self._keeps, self._kept = keeps, Kept()
+        self._session = ""
+        """What the agent calls the session that is kept; empty when there is none to go on with."""
+        self._proposal, self._used = Proposal(""), Usage()
 
     @property
     def name(self) -> str:
@@ -124,59 +135,103 @@ class AgentResearcher:
 
     def propose(self, brief: Brief) -> Proposal | NoProposal:
         """Run one session and read its plan; blocks until nothing of it is left."""
+        self._session, self._used = "", Usage()
+        return self._asked(lambda: self._run(self._kept.begin(brief, self._sessions), ""))
+
+    def repair(self, brief: Brief, fault: Fault) -> Proposal | NoProposal:
+        """Go on with the session, or begin another in the same worktree, with what is wrong as the prompt."""
+        place = self._kept.place
+        if place is None:
+            return NoProposal("its session is not kept, so it cannot be mended")
+        return self._asked(lambda: self._run_again(place, fault))
+
+    def conclude(self) -> None:
+        """Let go of the session and of what the agent kept for itself."""
+        self._kept.let_go()
+
+    def _asked(self, session: Callable[[], Proposal | NoProposal]) -> Proposal | NoProposal:
+        answer: Proposal | NoProposal
         try:
-            with place_for(brief, self._sessions) as place:
-                return self._run(place)
+            answer = session()
         except (AutoResearchError, OSError) as error:
-            return NoProposal(f"the session could not be run: {one_line(str(error))}")
+            answer = NoProposal(f"the session could not be run: {one_line(str(error))}")
         finally:
             self._stopping.clear()
+        if isinstance(answer, Proposal):
+            self._proposal = answer
+        if isinstance(answer, NoProposal) or not self._keeps:
+            self._kept.let_go()
+        return answer
 
-    def _run(self, place: Place) -> Proposal | NoProposal:
-        """Ask, and ask again while the provider is busy and there is time."""
+    def _run_again(self, place: Place, fault: Fault) -> Proposal | NoProposal:
+        tell_fault(place, fault)
+        return self._run(place, render_fault(fault))
+
+    def _run(self, place: Place, fault: str) -> Proposal | NoProposal:
+        """Ask, and ask again while the provider is busy and there is time.
+
+        Args:
+            place: The session's.
+            fault: Why the proposal came back; empty for a new one.
+        """
         began = self._now()
-        prompt = place.folder / "prompt.md"
-        write_text(prompt, INSTRUCTIONS + place.markdown.read_text(encoding="utf-8"), durable=False)
+        prompt = place.folder / ("repair.md" if fault else "prompt.md")
+        # What is wrong stands at the top of the page too, for a session that knows nothing of it.
+        page = place.markdown.read_text(encoding="utf-8")
+        write_text(prompt, fault if self._session else INSTRUCTIONS + page, durable=False)
         environment = self._variables(place)
-        command = self._command
+        is_ours = not self._agent.folder or environment.get(self._agent.folder) == str(place.folder / AGENT_HOME)
+        keeps = self._keeps and bool(self._agent.resumes) and is_ours
+        command = self._agent.command(
+            self._program, self._model, self._effort, self._arguments, keeps=keeps, session=self._session
+        )
         if not self._agent.confines_itself:
             writable = (place.brief.worktree, place.folder)
             command = confined(command, writable=writable, read_only=self._read_only, hidden=self._hidden)
-        try:
-            for attempt, pause in enumerate((*self._pauses, math.inf), 1):
-                left = self._timeout_seconds - (self._now() - began)
-                ended = run_session(
-                    place,
-                    command,
-                    stdin=prompt,
-                    env=environment,
-                    timeout_seconds=max(0.1, left),
-                    stopping=self._stopping,
-                    attempt=attempt,
-                    log_limit_bytes=_LOG_LIMIT_BYTES,
-                )
-                said, trouble = self._read(place, attempt, ended)
-                said = self._priced(said, self._now() - began)
-                left = self._timeout_seconds - (self._now() - began)
-                is_busy = trouble in (Trouble.BUSY, Trouble.UNREACHABLE) and not said.usage.output_tokens
-                if not is_busy or pause >= left or self._stopping.wait(pause):
-                    break
-        finally:
-            forget_private(place.folder)
-        return self._judge(ended, said, trouble)
+        for pause in (*self._pauses, math.inf):
+            left = self._timeout_seconds - (self._now() - began)
+            attempt = self._kept.next_attempt()
+            ended = run_session(
+                place,
+                command,
+                stdin=prompt,
+                env=environment,
+                timeout_seconds=max(0.1, left),
+                stopping=self._stopping,
+                attempt=attempt,
+                log_limit_bytes=_LOG_LIMIT_BYTES,
+            )
+            said, trouble = self._read(place, attempt, ended)
+            said = self._priced(said, self._now() - began)
+            left = self._timeout_seconds - (self._now() - began)
+            is_busy = trouble in (Trouble.BUSY, Trouble.UNREACHABLE) and not said.usage.output_tokens
+            if not is_busy or pause >= left or self._stopping.wait(pause):
+                break
+        self._session = (said.session or self._session) if keeps else ""
+        return self._judge(ended, said, trouble, is_repair=bool(fault))
 
     def _read(self, place: Place, attempt: int, ended: Ended) -> tuple[Said, Trouble | None]:
         """What the agent said, and what trouble speaks out of it; a session that succeeded had none."""
         lines = clean(read_tail(place.log(attempt), _LOG_LIMIT_BYTES).decode("utf-8", "replace")).splitlines()
-        said = self._agent.read(events_in(lines))
+        said = self._this_start(self._agent.read(events_in(lines)))
+        said = replace(said, session=session_of(events_in(lines)))
         if ended.answer.interrupted or (ended.answer.succeeded and not said.complaint):
             return said, None
         # Before it can talk in JSON, and beside it, an agent says what is wrong in plain words.
         words = said.complaint or (" ".join(other_lines(lines))[-4000:] if not said.usage.turns else "")
         return replace(said, complaint=said.complaint or words), trouble_in(words)
 
-    def _judge(self, ended: Ended, said: Said, trouble: Trouble | None) -> Proposal | NoProposal:
+    def _this_start(self, said: Said) -> Said:
+        """Without what the session had used before, where the agent counts all of it."""
+        if not self._agent.counts_session or said.usage.tokens is None:
+            return said
+        before, self._used = self._used, said.usage
+        return replace(said, usage=said.usage.beyond(before))
+
+    def _judge(self, ended: Ended, said: Said, trouble: Trouble | None, *, is_repair: bool) -> Proposal | NoProposal:
         answer, usage, cost = ended.answer, said.usage, said.cost_usd
+        if is_repair and ended.plan is None and answer.succeeded and not said.complaint:
+            return replace(self._proposal, cost_usd=cost, usage=usage)
         if answer.succeeded and not said.complaint:
             return replace(read_plan(ended.plan, said.text), cost_usd=cost, usage=usage)
         if answer.interrupted or self._stopping.is_set():

@@ -34,6 +34,8 @@ class Said:
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = None
     """The agent's own figure."""
+    session: str = ""
+    """What the agent calls this session, by which it can be gone on with; empty when it does not say."""
 
 
 class Trouble(StrEnum):
@@ -90,6 +92,10 @@ _SIGNS = (
         r"|waiting for network|network error|stream disconnected|unable to connect|getaddrinfo|dns error",
     ),
 )
+
+
+_SESSION = re.compile(r"[A-Za-z0-9][\w-]{0,99}")
+"""What may stand on a command line as the name of a session."""
 
 
 def trouble_in(words: str) -> Trouble | None:
@@ -240,6 +246,16 @@ def read_opencode(events: Iterable[Event]) -> Said:
     costs = [cost for step in steps if (cost := _dollars(step.get("cost"))) is not None]
     # It says 0 for models whose price it does not know, and 0 must never mean unknown.
     return Said(text, complaint, usage, sum(costs) or None)
+
+
+def session_of(events: Iterable[Event]) -> str:
+    """The name of the session, under whichever key the agent tells it first."""
+    for event in events:
+        for key in ("session_id", "thread_id", "sessionID"):
+            name = event.get(key)
+            if isinstance(name, str) and _SESSION.fullmatch(name):
+                return name
+    return ""
 
 
 def _claude_text(message: Event) -> str:

@@ -42,6 +42,12 @@ class Agent:
     effort: tuple[str, ...] = ()
     last: tuple[str, ...] = ()
     """What has to stand behind everything else."""
+    forgets: tuple[str, ...] = ()
+    """Flags of a session that is not kept."""
+    resumes: tuple[str, ...] = ()
+    """What goes on with a session that was kept, by its name `{session}`; empty when the agent cannot."""
+    counts_session: bool = False
+    """Whether the tokens that it tells are those of the whole session, and not of this start."""
     passes: tuple[str, ...] = ()
     """Variables that lead it to its provider."""
     sets: Mapping[str, str] = field(default_factory=dict)
@@ -63,11 +69,31 @@ class Agent:
     logins: tuple[str, ...] = ()
     """Files below the home folder any of which a login leaves."""
 
-    def command(self, program: Iterable[str], model: str, effort: str, more: Iterable[str]) -> list[str]:
-        """The whole command line; the prompt goes to its standard input."""
+    def command(
+        self,
+        program: Iterable[str],
+        model: str,
+        effort: str,
+        more: Iterable[str],
+        *,
+        keeps: bool = False,
+        session: str = "",
+    ) -> list[str]:
+        """The whole command line; the prompt goes to its standard input.
+
+        Args:
+            program: How it is started, when not by its own name.
+            model: The model; the agent's own choice if empty.
+            effort: How hard it is to think; the agent's own choice if empty.
+            more: Further arguments.
+            keeps: Whether it may be gone on with.
+            session: What to go on with; a new session if empty.
+        """
         chosen = [part.format(model=model) for part in self.model] if model else []
         chosen += [part.format(effort=effort) for part in self.effort] if effort else []
-        return [*(tuple(program) or (self.program,)), *self.arguments, *chosen, *more, *self.last]
+        forgets = () if keeps else self.forgets
+        resumed = [part.format(session=session) for part in self.resumes] if session else []
+        return [*(tuple(program) or (self.program,)), *self.arguments, *forgets, *chosen, *more, *resumed, *self.last]
 
 
 NETWORK = (
@@ -86,8 +112,9 @@ CLAUDE = Agent(
     arguments=(
         "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "acceptEdits",
         "--tools", "Read,Edit,Write,Grep,Glob", "--max-turns", "60", "--strict-mcp-config", "--setting-sources", "",
-        "--no-session-persistence",
     ),
+    forgets=("--no-session-persistence",),
+    resumes=("--resume", "{session}"),
     effort=("--effort", "{effort}"),
     read=read_claude,
     login="start `claude` once and log in, or set ANTHROPIC_API_KEY",
@@ -104,7 +131,7 @@ CLAUDE = Agent(
     folder="CLAUDE_CONFIG_DIR",
     flags=(
         "--output-format", "--verbose", "--permission-mode", "--tools", "--strict-mcp-config", "--setting-sources",
-        "--no-session-persistence", "--model", "--effort",
+        "--no-session-persistence", "--resume", "--model", "--effort",
     ),
     status=("auth", "status"),
     logins=(".claude/.credentials.json",),
@@ -119,12 +146,15 @@ CODEX = Agent(
     # Its way to read and edit is a shell, so it works in its own sandbox: it may write in the worktree and in its own
     # temporary folder only (not in /tmp, where somebody's lab may lie), and reach no network.
     arguments=(
-        "exec", "--json", "--ephemeral", "--ignore-user-config", "--skip-git-repo-check", "--sandbox",
+        "exec", "--json", "--ignore-user-config", "--skip-git-repo-check", "--sandbox",
         "workspace-write", "-c", 'approval_policy="never"',
         "-c", "sandbox_workspace_write.exclude_slash_tmp=true", "-c", "check_for_update_on_startup=false",
     ),
     effort=("-c", 'model_reasoning_effort="{effort}"'),
     last=("-",),
+    forgets=("--ephemeral",),
+    resumes=("resume", "{session}"),
+    counts_session=True,
     read=read_codex,
     login="start `codex login` once, or set CODEX_API_KEY",
     passes=("CODEX_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME", *NETWORK),
@@ -145,6 +175,7 @@ GEMINI = Agent(
     version="0.61",
     install="npm install -g @google/gemini-cli",
     arguments=("--output-format", "stream-json", "--approval-mode", "auto_edit", "--skip-trust"),
+    resumes=("--resume", "{session}"),
     read=read_gemini,
     login="start `gemini` once and log in, or set GEMINI_API_KEY",
     passes=(
@@ -160,7 +191,7 @@ GEMINI = Agent(
         "privacy": {"usageStatisticsEnabled": False},
         "general": {"disableAutoUpdate": True},
     })},
-    flags=("--output-format", "--approval-mode", "--skip-trust", "--model"),
+    flags=("--output-format", "--approval-mode", "--skip-trust", "--resume", "--model"),
     logins=(".gemini/oauth_creds.json", ".gemini/gemini-credentials.json"),
 )  # fmt: skip
 
@@ -171,6 +202,7 @@ OPENCODE = Agent(
     version="1.18",
     install="npm install -g opencode-ai",
     arguments=("run", "--format", "json"),
+    resumes=("--session", "{session}"),
     effort=("--variant", "{effort}"),
     read=read_opencode,
     login="start `opencode auth login` once, or set your provider's key and name it in pass_environment",
@@ -187,7 +219,7 @@ OPENCODE = Agent(
         }),
     },
     help=("run", "--help"),
-    flags=("--format", "--model", "--variant"),
+    flags=("--format", "--session", "--model", "--variant"),
     logins=(".local/share/opencode/auth.json",),
 )  # fmt: skip
 

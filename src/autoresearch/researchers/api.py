@@ -60,6 +60,7 @@ def api_agent(
         arguments=("-P", "-m", PROGRAM, *given),
         model=("--model={model}",),
         effort=("--effort={effort}",),
+        resumes=("--resume={session}",),
         read=read_api,
         login=f"put a valid key into {key_environment}" if key_environment else "name the key's variable in "
         "`key_environment`",

@@ -39,6 +39,9 @@ PAUSES_SECONDS = (2.0, 8.0)
 LONGEST_PAUSE_SECONDS = 60.0
 """An endpoint that wants more is left to whoever started us."""
 
+CONVERSATION = "conversation.json"
+"""Beside the plan: what it takes to go on with a conversation, should the proposal come back."""
+
 _FILES_CHARS = 160_000
 """Of all files together, some 40,000 tokens."""
 _BODY_BYTES = 4 << 20
@@ -191,8 +194,46 @@ class Endpoint:
         return one_line(words.replace(self._key, "[key]") if self._key else words, 400)
 
 
+@dataclass(frozen=True)
+class Talk:
+    """A conversation as it stood when the proposal was handed in, kept in the session's folder."""
+
+    brief: str
+    sources: Mapping[str, str]
+    """The files as the model was shown them."""
+    answer: str
+    """What it answered in the end."""
+
+    def save(self, path: Path) -> None:
+        """Write it down."""
+        path.write_text(json.dumps({"brief": self.brief, "sources": self.sources, "answer": self.answer}), "utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Talk:
+        """Read it back.
+
+        Raises:
+            OSError: There is none.
+        """
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def further(self, fault: str) -> list[dict[str, str]]:
+        """The messages after the first: the answer, and why it came back."""
+        again = (
+            f"{fault}\n\nAnswer again, in full: all edits, made in the files as they were shown to you at first, and "
+            "the plan."
+        )
+        told = self.answer[:_RETURNED_CHARS] or "(nothing)"
+        return [{"role": "assistant", "content": told}, {"role": "user", "content": again}]
+
+
 def propose(
-    endpoint: Endpoint, brief: str, sources: Mapping[str, str], turns: int, say: Callable[[dict[str, Any]], None]
+    endpoint: Endpoint,
+    brief: str,
+    sources: Mapping[str, str],
+    turns: int,
+    say: Callable[[dict[str, Any]], None],
+    earlier: Sequence[Mapping[str, str]] = (),
 ) -> tuple[dict[str, str], Mapping[str, Any] | None]:
     """Get one change out of a model.
 
@@ -202,6 +243,7 @@ def propose(
         sources: The editable files, by path.
         turns: Answers that it may take.
         say: Gets an event for each answer.
+        earlier: Messages after the first, of a proposal that came back.
 
     Returns:
         The files that change, and the plan as the model wrote it. None for a plan that did not come in any turn; no
@@ -210,7 +252,11 @@ def propose(
     Raises:
         EndpointError: As `Endpoint.ask`.
     """
-    first = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt_of(brief, sources)}]
+    first: list[Mapping[str, str]] = [
+        {"role": "system", "content": SYSTEM},
+        {"role": "user", "content": prompt_of(brief, sources)},
+        *earlier,
+    ]
     messages = first
     for turn in range(1, turns + 1):
         reply = endpoint.ask(messages)
@@ -259,27 +305,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     brief = Path(os.environ["AUTORESEARCH_BRIEF_MARKDOWN"]).read_text(encoding="utf-8")
     record = json.loads(Path(os.environ["AUTORESEARCH_BRIEF"]).read_text(encoding="utf-8"))
     worktree = Path.cwd()
-    sources = editable_texts(worktree, record["editable"])
+    handed_in = Path(os.environ["AUTORESEARCH_PROPOSAL"])
+    kept = handed_in.with_name(CONVERSATION)
+    earlier: list[dict[str, str]] = []
+    try:
+        if options.resume:
+            talk = Talk.load(kept)
+            earlier, brief, sources = talk.further(sys.stdin.read()), talk.brief, talk.sources
+        else:
+            sources = editable_texts(worktree, record["editable"])
+    except (OSError, ValueError, TypeError) as error:
+        _say({"type": "error", "message": f"the conversation cannot be gone on with: {error}"})
+        return 1
     last: list[str] = []
+    answers: list[str] = []
 
     def say(event: dict[str, Any]) -> None:
         last[:] = event["faults"]
+        answers.append(event["text"])
         _say(event)
 
+    endpoint = Endpoint(options.base_url, key, settings)
     try:
-        changed, plan = propose(Endpoint(options.base_url, key, settings), brief, sources, options.turns, say)
+        changed, plan = propose(endpoint, brief, sources, options.turns, say, earlier)
     except EndpointError as error:
         _say({"type": "error", "message": str(error)})
         return 1
     if not changed:
-        answers = "1 answer" if options.turns == 1 else f"{options.turns} answers"
-        _say({"type": "end", "text": f"no usable edit in {answers}: {'; '.join(last)}"})
+        given = "1 answer" if options.turns == 1 else f"{options.turns} answers"
+        _say({"type": "end", "text": f"no usable edit in {given}: {'; '.join(last)}"})
         return 1
-    for path, text in changed.items():
+    undone = sources if options.resume else {}  # what the answer before had changed and this one does not
+    for path, text in {**undone, **changed}.items():
         (worktree / path).write_bytes(text.encode("utf-8", "replace"))
     if plan is not None:
-        Path(os.environ["AUTORESEARCH_PROPOSAL"]).write_text(json.dumps(plan), encoding="utf-8")
-    _say({"type": "end", "text": f"changed {', '.join(changed)}"})
+        handed_in.write_text(json.dumps(plan), encoding="utf-8")
+    Talk(brief, sources, answers[-1]).save(kept)
+    _say({"type": "end", "text": f"changed {', '.join(changed)}", "session_id": "conversation"})
     return 0
 
 
@@ -292,6 +354,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-output-tokens", type=int)
     parser.add_argument("--effort")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--resume", default="", help="go on with the conversation that lies beside the proposal")
     return parser.parse_args(arguments)
 
 

@@ -10,6 +10,9 @@ It is started in the worktree, edits files, writes its plan, and exits:
 One proposal is one short session: it needs no memory, since the brief holds the digest of all earlier ones, and no
 accelerator, since the harness runs the change. A session that fails is data for the ledger.
 
+A proposal that comes back is a second call in the same worktree, as it was left: the brief then says why, under
+`repair` and at the top of the page, and AUTORESEARCH_REPAIR is set to one word for it.
+
 Covered: sessions that hang, flood the log, leave processes behind or write a plan that is not what was asked for;
 secrets of the environment that the lab file does not pass on. Not covered: files outside of the worktree, and the
 network; what an agent may do with those is for its own settings.
@@ -19,9 +22,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.usage import Usage
@@ -30,7 +34,8 @@ from autoresearch.host.files import read_tail
 from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
 from autoresearch.researchers.quoting import clean, one_line
-from autoresearch.researchers.session import PASSED, Place, place_for, run_session, why_it_failed
+from autoresearch.researchers.repair import Fault
+from autoresearch.researchers.session import PASSED, Kept, Place, run_session, tell_fault, why_it_failed
 
 _TAIL_BYTES = 4000
 
@@ -45,6 +50,7 @@ class CommandResearcher:
         pass_environment: Names of further variables that it is given, such as the key of a model's provider.
         sessions: Where briefs and logs of all sessions are kept; a temporary folder, removed afterwards, if None.
         environment: What variables are taken from; this process's own if None.
+        keeps: Whether a proposal may come back, so that its place is kept until `conclude`.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class CommandResearcher:
         pass_environment: Iterable[str] = (),
         sessions: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        keeps: bool = False,
     ) -> None:
         self._command = tuple(command)
         self._name = name
@@ -64,6 +71,8 @@ class CommandResearcher:
         self._sessions = sessions
         self._environment = environment
         self._stopping = threading.Event()
+        self._keeps, self._kept = keeps, Kept()
+        self._proposal = Proposal("")
 
     @property
     def name(self) -> str:
@@ -76,28 +85,54 @@ class CommandResearcher:
 
     def propose(self, brief: Brief) -> Proposal | NoProposal:
         """Run one session and read its plan; blocks until nothing of it is left."""
+        return self._asked(lambda: self._run(self._kept.begin(brief, self._sessions)))
+
+    def repair(self, brief: Brief, fault: Fault) -> Proposal | NoProposal:
+        """Call it once more in the same worktree, with what is wrong in the brief."""
+        place = self._kept.place
+        if place is None:
+            return NoProposal("its session is not kept, so it cannot be mended")
+        return self._asked(lambda: self._run_again(place, fault))
+
+    def conclude(self) -> None:
+        """Let go of the session's place."""
+        self._kept.let_go()
+
+    def _asked(self, session: Callable[[], Proposal | NoProposal]) -> Proposal | NoProposal:
+        answer: Proposal | NoProposal
         try:
-            with place_for(brief, self._sessions) as place:
-                return self._run(place)
+            answer = session()
         except (AutoResearchError, OSError) as error:
-            return NoProposal(f"the session could not be run: {one_line(str(error))}")
+            answer = NoProposal(f"the session could not be run: {one_line(str(error))}")
         finally:
             self._stopping.clear()
+        if isinstance(answer, Proposal):
+            self._proposal = answer
+        if isinstance(answer, NoProposal) or not self._keeps:
+            self._kept.let_go()
+        return answer
 
-    def _run(self, place: Place) -> Proposal | NoProposal:
+    def _run_again(self, place: Place, fault: Fault) -> Proposal | NoProposal:
+        tell_fault(place, fault)
+        return self._run(place, {"AUTORESEARCH_REPAIR": fault.what.value})
+
+    def _run(self, place: Place, more: Mapping[str, str] = MappingProxyType({})) -> Proposal | NoProposal:
         source = os.environ if self._environment is None else self._environment
         passed = {name: source[name] for name in self._passed if name in source}
+        attempt = self._kept.next_attempt()
         ended = run_session(
             place,
             self._command,
             stdin=place.json,
-            env={**passed, **place.variables},
+            env={**passed, **place.variables, **more},
             timeout_seconds=self._timeout_seconds,
             stopping=self._stopping,
+            attempt=attempt,
         )
         answer = ended.answer
-        output = clean(read_tail(place.log(), _TAIL_BYTES).decode("utf-8", "replace"))
-        proposal = read_plan(ended.plan, output)
+        output = clean(read_tail(place.log(attempt), _TAIL_BYTES).decode("utf-8", "replace"))
+        is_as_before = bool(more) and ended.plan is None
+        proposal = replace(self._proposal, cost_usd=None) if is_as_before else read_plan(ended.plan, output)
         usage = Usage(seconds=answer.seconds)
         if answer.succeeded:
             return replace(proposal, usage=usage)

@@ -7,6 +7,7 @@ with a time-out, an environment without secrets, and the plan read back as bytes
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from autoresearch.host.process import Answer, Command, end, run_supervised
 from autoresearch.researchers.brief import render_json
 from autoresearch.researchers.page import render_markdown
 from autoresearch.researchers.protocol import Brief
+from autoresearch.researchers.repair import Fault, fault_record, render_fault
 
 PASSED = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
@@ -30,6 +32,8 @@ PASSED = (
 
 LOG = "researcher"
 PROPOSAL = "proposal.json"
+EARLIER_PROPOSAL = "proposal.earlier.json"
+"""The plan of a proposal that came back; it stands unless there is another."""
 PROCESS = "process"
 """The supervisor's own folder in a session's: it sets aside whatever it finds in it."""
 AGENT_HOME, AGENT_TEMPORARY = "agent-home", "agent-tmp"
@@ -88,6 +92,43 @@ def place_for(brief: Brief, sessions: Path | None) -> Iterator[Place]:
         return
     with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
         yield _told(Place(Path(folder).absolute(), brief))
+
+
+class Kept:
+    """A session that may be gone on with: its place and how often its program was started, until it is let go."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self.place: Place | None = None
+        self.attempts = 0
+        """Starts of the program so far; each has a folder of its own."""
+
+    def begin(self, brief: Brief, sessions: Path | None) -> Place:
+        """Let go of the session before, and make a fresh place."""
+        self.let_go()
+        self.place = self._stack.enter_context(place_for(brief, sessions))
+        return self.place
+
+    def next_attempt(self) -> int:
+        """The number of the start that follows."""
+        self.attempts += 1
+        return self.attempts
+
+    def let_go(self) -> None:
+        """Forget what the program kept for itself; harmless when nothing is kept."""
+        if self.place is not None:
+            forget_private(self.place.folder)
+        self._stack.close()
+        self.place, self.attempts = None, 0
+
+
+def tell_fault(place: Place, fault: Fault) -> None:
+    """Put a fault into the brief, for whoever reads it as JSON or as a page; the plan so far is set aside."""
+    with contextlib.suppress(FileNotFoundError):
+        (place.folder / PROPOSAL).replace(place.folder / EARLIER_PROPOSAL)
+    record = json.loads(render_json(place.brief)) | {"repair": fault_record(fault)}
+    write_text(place.json, json.dumps(record, ensure_ascii=False, indent=1), durable=False)
+    write_text(place.markdown, f"{render_fault(fault)}\n{render_markdown(place.brief)}", durable=False)
 
 
 def run_session(
