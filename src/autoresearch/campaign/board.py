@@ -42,6 +42,10 @@ class Plan:
     """Keeps after which the incumbent is compared with the baseline on sealed data; 0 = never."""
     rotations_left: int = 0
     """Sets of validation data that this lab has not used yet."""
+    review_every: int = 0
+    """Verdicts after which somebody has to look back before anything new is proposed; 0 = never."""
+    plateau: int = 0
+    """Verdicts without a keep after which the same is due; 0 = never."""
     tolerance: Tolerance = DEFAULT_TOLERANCE
     """What is still taken for a quiet machine."""
 
@@ -150,6 +154,11 @@ class Board:
         return self._experiments[number].proposal.submitted is not None
 
     def twin_of(self, experiment: Experiment) -> int | None:
+    def charge(self, cost_usd: float, tokens: int) -> None:
+        """Add what was spent on something else than a proposal; limits hold for it too."""
+        self.cost_usd += cost_usd
+        self.tokens += tokens
+
         """The other experiment whose runs measured the very same program, None if there is none."""
         twin = self._programs.get(experiment.content)
         return None if twin == experiment.number else twin

@@ -14,7 +14,7 @@ from typing import Any
 from autoresearch.domain.learnt import Abandoned, Idea, Review
 from autoresearch.domain.usage import Usage
 from autoresearch.errors import UserError
-from autoresearch.ledger.ledger import IDEA, IDEA_CLOSED, JOURNAL, REVIEW, REVIEW_FAILED, Event, Ledger
+from autoresearch.ledger.ledger import IDEA, IDEA_CLOSED, JOURNAL, REVIEW, REVIEW_BEGAN, REVIEW_FAILED, Event, Ledger
 from autoresearch.researchers.protocol import Entry
 from autoresearch.researchers.quoting import clean, one_line
 
@@ -33,6 +33,8 @@ class Journal:
     """Those that people noted."""
     closed: dict[str, str] = field(default_factory=dict)
     """Id of each idea that a person closed → why."""
+    begun: dict[int, str] = field(default_factory=dict)
+    """Number of each review that somebody began and nobody has answered for → who."""
     failed: dict[int, int] = field(default_factory=dict)
     """Number of a review → how often somebody tried to write it and failed."""
     cost_usd: float = 0.0
@@ -58,7 +60,10 @@ def read_journal(events: Iterable[Event]) -> Journal:
             journal.ideas.append(noted)
         elif event.what == IDEA_CLOSED:
             journal.closed[str(record.get("idea", ""))] = str(record.get("why", ""))
+        elif event.what == REVIEW_BEGAN:
+            journal.begun[int(record.get("number", 0))] = str(record.get("by", ""))
         if event.what in (REVIEW, REVIEW_FAILED):
+            journal.begun.pop(int(record.get("number", 0)), None)
             journal.cost_usd += record.get("cost_usd") or 0.0
             journal.tokens += _tokens(record.get("usage"))
     return journal

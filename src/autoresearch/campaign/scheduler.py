@@ -24,6 +24,7 @@ from autoresearch.campaign.derive import Automatic, Devotion, Wishes
 from autoresearch.campaign.disturbance import Disturbances, weigh
 from autoresearch.campaign.recovery import recover
 from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change, with_drift
+from autoresearch.campaign.reviews import Reviews, ReviewTask
 from autoresearch.campaign.sealed import RowErrors, Sealed
 from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import Done, Tasks
@@ -38,6 +39,7 @@ from autoresearch.judge.policy import Policy
 from autoresearch.lab.protocol import Refusal, Workspace
 from autoresearch.ledger.ledger import Ledger
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
+from autoresearch.researchers.review import Reviewer
 from autoresearch.runner.protocol import Engine, Slot
 
 SAME_REASONS = 4
@@ -74,7 +76,7 @@ class ProposalTask:
     number: int
 
 
-Task = RunTask | ProposalTask
+Task = RunTask | ProposalTask | ReviewTask
 
 
 class Scheduler:
@@ -94,6 +96,7 @@ class Scheduler:
         observe: Told of everything worth a line on the screen.
         row_error: Says how much a gain of one experiment over another hangs on the choice of validation rows.
         submissions: What people and agents hand in from checkouts of their own; nobody does if None.
+        reviewers: Who may be asked to look back at what was tried.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class Scheduler:
         observe: Observe = lambda notice: None,
         row_error: RowErrors = lambda baseline, incumbent: None,
         submissions: Submissions | None = None,
+        reviewers: Sequence[Reviewer] = (),
     ) -> None:
         self.board = Board(ledger.experiments(plan.campaign))
         self.running: dict[str, RunTask] = {}
@@ -135,6 +139,7 @@ class Scheduler:
         self.disturbances = Disturbances(plan.tolerance, len(engine.slots), plan.budget_seconds)
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
         self._row_error = row_error
+        self.reviews = Reviews(plan, self.board, ledger, reviewers, row_error, observe)
         self._sealed = Sealed(plan, self.board, ledger, observe, row_error)
         self.began_at = clock.now()
         """When this session began, in Unix seconds."""
@@ -164,13 +169,14 @@ class Scheduler:
         Raises:
             AutoResearchError: Our own failure; the ledger is consistent, and the next start goes on from it.
         """
-        for remark in recover(self._plan, self.board, self._ledger, self._workspace, self._review):
+        remarks = recover(self._plan, self.board, self._ledger, self._workspace, self._review)
+        for remark in (*remarks, *self.reviews.recover()):
             self._observe(Notice("recovered", text=remark))
         self._sealed.settle()
         try:
             while True:
                 self._dispatch()
-                is_idle = not self.running and not self.proposing
+                is_idle = not self.running and not self.proposing and not self.reviews.under_way
                 if is_idle and self._rest_seconds() is None and self._slot_rest() is None:
                     return self._why_over()
                 done = self._tasks.wait(self._wait_seconds())
@@ -197,16 +203,19 @@ class Scheduler:
         self._engine.stop()
         for name in self.proposing:
             self._researchers[name].stop()
+        self.reviews.stop()
 
     def _drain(self) -> None:
         """Give what was told to stop the time to do so; its answers are read by the next session."""
-        for _ in range(len(self.running) + len(self.proposing) + 1):  # and the wake of `finish`
+        for _ in range(len(self.running) + len(self.proposing) + bool(self.reviews.under_way) + 1):  # and the wake
             self._tasks.wait(DRAIN_SECONDS)
 
     def _dispatch(self) -> None:
         """Give every free slot a run and every idle researcher a brief, as far as there is need."""
         self._check_limits()
         self._take_submissions()
+        if not (self.stopping or self.devotion) and (due := self.reviews.next(may_pay=self._spent(0) is None)):
+            self._tasks.start(*due)
         for slot in self._engine.slots:
             is_free = slot.name not in self.running and not self.disturbances.is_resting(slot.name, self._clock.now())
             if not self.stopping and is_free and (work := self._next_run(slot)):
@@ -219,6 +228,8 @@ class Scheduler:
         match done.key:
             case RunTask(slot):
                 del self.running[slot.name]
+            case ReviewTask():
+                self.reviews.take(done.key, done.result)
             case ProposalTask(name):
                 del self.proposing[name]
         if done.error is not None:
@@ -387,7 +398,7 @@ class Scheduler:
 
     def _wants_proposal(self) -> bool:
         """Whether one more proposal is needed to keep the slots busy, and allowed."""
-        if self._spent(self.board.tried + len(self.proposing)):
+        if self.reviews.because or self._spent(self.board.tried + len(self.proposing)):
             return False
         free = len(self._engine.slots) - len(self.running)
         backlog = len(self.board.fresh) + len(self.proposing)

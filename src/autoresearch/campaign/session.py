@@ -398,6 +398,8 @@ def plan_of(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Pat
         tolerance=config.tolerance,
     )
 
+        review_every=config.campaign.review_every,
+        plateau=config.campaign.plateau,
 
 def _engine(parts: _Parts, curves: Curves) -> LocalEngine:
     config, campaign, workspace, hardware = parts.config, parts.campaign, parts.workspace, parts.hardware

@@ -21,6 +21,7 @@ from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import Done, Key
 from autoresearch.domain.budget import Limits
+from autoresearch.domain.learnt import Abandoned, Review
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, RunRequest, RunResult, Split
@@ -28,6 +29,7 @@ from autoresearch.judge.policy import Greedy, Policy
 from autoresearch.lab.protocol import Apply, Change, Derivation, Refusal, Remove, Switch, Workspace
 from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
+from autoresearch.researchers.review import NoReview, Reviewer, ReviewRequest
 from autoresearch.runner.protocol import Engine, Slot
 
 
@@ -321,6 +323,37 @@ class SimulatedResearcher:
         """Virtual thoughts end at once anyway."""
 
 
+class SimulatedReviewer:
+    """Thinks for a while and writes a review, or nothing: which of them is drawn for each request.
+
+    Args:
+        world: Says how long it takes and what it costs.
+        name: Who it is in the ledger.
+        fails: Share of requests that come to nothing.
+    """
+
+    def __init__(self, world: World, name: str = "reviewer", fails: float = 0.0) -> None:
+        self.name = name
+        self._world, self._fails, self._asked = world, fails, 0
+
+    def review(self, request: ReviewRequest) -> Review | NoReview:
+        """One review, which gives up every idea that is open."""
+        self._asked += 1
+        rng, physics = self._world.rng("review", request.number, self.name, self._asked), self._world.physics
+        self._world.clock.sleep(rng.uniform(*physics.proposal_seconds))
+        cost_usd = physics.proposal_cost_usd
+        if rng.random() < self._fails:
+            return NoReview("it wrote a poem", cost_usd)
+        given_up = tuple(Abandoned(idea.id, "drawn") for idea in request.brief.ideas)
+        return Review(
+            request.number, self.name, request.tally.verdicts, request.because, "what the dice say",
+            next_bets=(f"bet {request.number}",), abandoned=given_up, cost_usd=cost_usd,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """Virtual thoughts end at once anyway."""
+
+
 def simulate(
     world: World,
     *,
@@ -331,6 +364,9 @@ def simulate(
     prune_every: int = 0,
     retest_share: float = 0.0,
     audit_every: int = 0,
+    review_every: int = 0,
+    plateau: int = 0,
+    reviewers: Sequence[Reviewer] = (),
     wishes: Devotion | None = None,
     submissions: Submissions | None = None,
     observe: Observe = lambda notice: None,
@@ -347,6 +383,9 @@ def simulate(
         prune_every: As in the lab file, but off when not given.
         retest_share: As in the lab file, but off when not given.
         audit_every: As in the lab file, but off when not given.
+        review_every: As in the lab file, but off when not given.
+        plateau: As in the lab file, but off when not given.
+        reviewers: Who looks back; nobody when not given, so that reviews are computed.
         wishes: Makes only what these ask for, as a person's `ablate` does.
         submissions: What is handed in meanwhile.
         observe: Told of everything, as in a real campaign.
@@ -364,6 +403,8 @@ def simulate(
         prune_every=prune_every,
         retest_share=retest_share,
         audit_every=audit_every,
+        review_every=review_every,
+        plateau=plateau,
     )
     policy = policy or Greedy()
     if ledger is None:
@@ -386,6 +427,7 @@ def simulate(
         limits or Limits(experiments=100),
         observe=observe,
         submissions=None if submissions is None else wrap(submissions),  # type: ignore[arg-type]
+        reviewers=reviewers,
     )
     if wishes is not None:
         scheduler.devote(wishes)

@@ -403,6 +403,19 @@ class TokenPrice(Section):
     """What a model costs, where neither its agent nor our table knows."""
 
     input: float = Field(ge=0, allow_inf_nan=False, title="an amount", description="US dollars for a million tokens.")
+    review_every: int = Field(
+        default=20,
+        ge=0,
+        title="a whole number of at least 0",
+        description="After so many verdicts somebody looks back and writes down what was learnt, before anything new "
+        "is proposed: an agent in a short session, or the harness from its figures where there is none. 0 = never.",
+    )
+    plateau: int = Field(
+        default=12,
+        ge=0,
+        title="a whole number of at least 0",
+        description="The same after so many verdicts without a keep. 0 = never.",
+    )
     cached: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, title="an amount", description="The same for cached ones."
     )

@@ -39,7 +39,7 @@ REVIEW, REVIEW_BEGAN, REVIEW_FAILED = "review", "review began", "review failed"
 """A look back at what was tried: the intent, and the result or why there is none."""
 IDEA, IDEA_CLOSED = "idea", "idea closed"
 """What a person wants tried, and an open idea that a person gave up."""
-LEARNT = (JOURNAL, REVIEW, REVIEW_FAILED, IDEA, IDEA_CLOSED)
+LEARNT = (JOURNAL, REVIEW, REVIEW_BEGAN, REVIEW_FAILED, IDEA, IDEA_CLOSED)
 """All events that say what was learnt."""
 
 _STAGES = list(Stage)
