@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from autoresearch.domain.learnt import Review
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.usage import Price, Usage
 from autoresearch.errors import AutoResearchError
@@ -34,6 +35,8 @@ from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
 from autoresearch.researchers.quoting import clean, one_line
 from autoresearch.researchers.repair import Fault, render_fault
+from autoresearch.researchers.review import INSTRUCTIONS as REVIEW_INSTRUCTIONS
+from autoresearch.researchers.review import NoReview, ReviewRequest, read_review
 from autoresearch.researchers.session import (
     AGENT_HOME,
     AGENT_TEMPORARY,
@@ -41,6 +44,7 @@ from autoresearch.researchers.session import (
     Ended,
     Kept,
     Place,
+    review_place,
     run_session,
     tell_fault,
     why_it_failed,
@@ -145,6 +149,26 @@ class AgentResearcher:
             return NoProposal("its session is not kept, so it cannot be mended")
         return self._asked(lambda: self._run_again(place, fault))
 
+    def review(self, request: ReviewRequest) -> Review | NoReview:
+        """Look back in a session of its own, and read what it wrote; blocks until nothing of it is left."""
+        self._session, self._used = "", Usage()
+        try:
+            with review_place(request, self._sessions) as place:
+                prompt = place.folder / "prompt.md"
+                write_text(prompt, REVIEW_INSTRUCTIONS + place.markdown.read_text(encoding="utf-8"), durable=False)
+                environment = self._variables(place)
+                ended, said, trouble = self._talk(place, prompt, environment, self._command_for(place, keeps=False))
+                prose = place.prose
+        except (AutoResearchError, OSError) as error:
+            return NoReview(f"the session could not be run: {one_line(str(error))}")
+        finally:
+            self._kept.let_go()
+            self._stopping.clear()
+        if (failed := self._failure(ended, said, trouble)) is not None:
+            return NoReview(failed.reason, said.cost_usd, said.usage, failed.interrupted)
+        found = read_review(request, self.name, ended.plan, prose, said.text)
+        return replace(found, cost_usd=said.cost_usd, usage=said.usage)
+
     def conclude(self) -> None:
         """Let go of the session and of what the agent kept for itself."""
         self._kept.let_go()
@@ -168,13 +192,12 @@ class AgentResearcher:
         return self._run(place, render_fault(fault))
 
     def _run(self, place: Place, fault: str) -> Proposal | NoProposal:
-        """Ask, and ask again while the provider is busy and there is time.
+        """Ask for a proposal, and read its plan.
 
         Args:
             place: The session's.
             fault: Why the proposal came back; empty for a new one.
         """
-        began = self._now()
         prompt = place.folder / ("repair.md" if fault else "prompt.md")
         # What is wrong stands at the top of the page too, for a session that knows nothing of it.
         page = place.markdown.read_text(encoding="utf-8")
@@ -182,12 +205,25 @@ class AgentResearcher:
         environment = self._variables(place)
         is_ours = not self._agent.folder or environment.get(self._agent.folder) == str(place.folder / AGENT_HOME)
         keeps = self._keeps and bool(self._agent.resumes) and is_ours
+        ended, said, trouble = self._talk(place, prompt, environment, self._command_for(place, keeps=keeps))
+        self._session = (said.session or self._session) if keeps else ""
+        return self._judge(ended, said, trouble, is_repair=bool(fault))
+
+    def _command_for(self, place: Place, *, keeps: bool) -> list[str]:
+        """The whole command line, behind a curtain where the agent has none of its own."""
         command = self._agent.command(
             self._program, self._model, self._effort, self._arguments, keeps=keeps, session=self._session
         )
-        if not self._agent.confines_itself:
-            writable = (place.brief.worktree, place.folder)
-            command = confined(command, writable=writable, read_only=self._read_only, hidden=self._hidden)
+        if self._agent.confines_itself:
+            return command
+        writable = (place.brief.worktree, place.folder)
+        return confined(command, writable=writable, read_only=self._read_only, hidden=self._hidden)
+
+    def _talk(
+        self, place: Place, prompt: Path, environment: Mapping[str, str], command: Sequence[str]
+    ) -> tuple[Ended, Said, Trouble | None]:
+        """Ask, and ask again while the provider is busy and there is time."""
+        began = self._now()
         for pause in (*self._pauses, math.inf):
             left = self._timeout_seconds - (self._now() - began)
             attempt = self._kept.next_attempt()
@@ -207,8 +243,7 @@ class AgentResearcher:
             is_busy = trouble in (Trouble.BUSY, Trouble.UNREACHABLE) and not said.usage.output_tokens
             if not is_busy or pause >= left or self._stopping.wait(pause):
                 break
-        self._session = (said.session or self._session) if keeps else ""
-        return self._judge(ended, said, trouble, is_repair=bool(fault))
+        return ended, said, trouble
 
     def _read(self, place: Place, attempt: int, ended: Ended) -> tuple[Said, Trouble | None]:
         """What the agent said, and what trouble speaks out of it; a session that succeeded had none."""
@@ -229,11 +264,17 @@ class AgentResearcher:
         return replace(said, usage=said.usage.beyond(before))
 
     def _judge(self, ended: Ended, said: Said, trouble: Trouble | None, *, is_repair: bool) -> Proposal | NoProposal:
+        if (failed := self._failure(ended, said, trouble)) is not None:
+            return failed
+        if is_repair and ended.plan is None:
+            return replace(self._proposal, cost_usd=said.cost_usd, usage=said.usage)
+        return replace(read_plan(ended.plan, said.text), cost_usd=said.cost_usd, usage=said.usage)
+
+    def _failure(self, ended: Ended, said: Said, trouble: Trouble | None) -> NoProposal | None:
+        """Why a session gave nothing; None for one that came to its end."""
         answer, usage, cost = ended.answer, said.usage, said.cost_usd
-        if is_repair and ended.plan is None and answer.succeeded and not said.complaint:
-            return replace(self._proposal, cost_usd=cost, usage=usage)
         if answer.succeeded and not said.complaint:
-            return replace(read_plan(ended.plan, said.text), cost_usd=cost, usage=usage)
+            return None
         if answer.interrupted or self._stopping.is_set():
             return NoProposal("stopped", cost, interrupted=True, usage=usage)
         words = one_line(said.complaint, 160)

@@ -27,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from autoresearch.domain.learnt import Review
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.usage import Usage
 from autoresearch.errors import AutoResearchError
@@ -35,7 +36,17 @@ from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
 from autoresearch.researchers.quoting import clean, one_line
 from autoresearch.researchers.repair import Fault
-from autoresearch.researchers.session import PASSED, Kept, Place, run_session, tell_fault, why_it_failed
+from autoresearch.researchers.review import NoReview, ReviewRequest, read_review
+from autoresearch.researchers.session import (
+    PASSED,
+    Ended,
+    Kept,
+    Place,
+    review_place,
+    run_session,
+    tell_fault,
+    why_it_failed,
+)
 
 _TAIL_BYTES = 4000
 
@@ -94,6 +105,24 @@ class CommandResearcher:
             return NoProposal("its session is not kept, so it cannot be mended")
         return self._asked(lambda: self._run_again(place, fault))
 
+    def review(self, request: ReviewRequest) -> Review | NoReview:
+        """Look back in a session of its own: as for a proposal, but AUTORESEARCH_REVIEW is where to write."""
+        try:
+            with review_place(request, self._sessions) as place:
+                ended = self._start(place, 1)
+                output = clean(read_tail(place.log(), _TAIL_BYTES).decode("utf-8", "replace"))
+                prose = place.prose
+        except (AutoResearchError, OSError) as error:
+            return NoReview(f"the session could not be run: {one_line(str(error))}")
+        finally:
+            self._stopping.clear()
+        usage = Usage(seconds=ended.answer.seconds)
+        if ended.answer.succeeded:
+            return replace(read_review(request, self.name, ended.plan, prose, output), usage=usage)
+        reason = why_it_failed(ended.answer, self._command[0], self._timeout_seconds)
+        tail = one_line(output[-300:], 300)
+        return NoReview(f"{reason}; {tail}" if tail else reason, usage=usage, interrupted=ended.answer.interrupted)
+
     def conclude(self) -> None:
         """Let go of the session's place."""
         self._kept.let_go()
@@ -117,18 +146,8 @@ class CommandResearcher:
         return self._run(place, {"AUTORESEARCH_REPAIR": fault.what.value})
 
     def _run(self, place: Place, more: Mapping[str, str] = MappingProxyType({})) -> Proposal | NoProposal:
-        source = os.environ if self._environment is None else self._environment
-        passed = {name: source[name] for name in self._passed if name in source}
         attempt = self._kept.next_attempt()
-        ended = run_session(
-            place,
-            self._command,
-            stdin=place.json,
-            env={**passed, **place.variables, **more},
-            timeout_seconds=self._timeout_seconds,
-            stopping=self._stopping,
-            attempt=attempt,
-        )
+        ended = self._start(place, attempt, more)
         answer = ended.answer
         output = clean(read_tail(place.log(attempt), _TAIL_BYTES).decode("utf-8", "replace"))
         is_as_before = bool(more) and ended.plan is None
@@ -142,3 +161,17 @@ class CommandResearcher:
         has_started = bool(answer.commands) and not answer.error and not answer.commands[0].error
         reason = why_it_failed(answer, self._command[0], self._timeout_seconds)
         return NoProposal(f"{reason}; {tail}" if has_started else reason, proposal.cost_usd, usage=usage)
+
+    def _start(self, place: Place, attempt: int, more: Mapping[str, str] = MappingProxyType({})) -> Ended:
+        """Start it once, with nothing in its environment but what it may know."""
+        source = os.environ if self._environment is None else self._environment
+        passed = {name: source[name] for name in self._passed if name in source}
+        return run_session(
+            place,
+            self._command,
+            stdin=place.json,
+            env={**passed, **place.variables, **more},
+            timeout_seconds=self._timeout_seconds,
+            stopping=self._stopping,
+            attempt=attempt,
+        )

@@ -8,7 +8,6 @@ strictly and bounded, because it stands before every idea that follows.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ REVIEW_JSON, REVIEW_PROSE = "review.json", "review.md"
 
 FORMAT = 1
 _SUMMARY_CHARS, _ITEM_CHARS, _LEAST_CHARS = 1_200, 300, 40
-_MOST_ITEMS, _MOST_SHOWN = 8, 120
+_MOST_ITEMS, _MOST_SHOWN, _MOST_BRACES = 8, 120, 200
 _LARGEST_BYTES = 200_000
 
 REVIEW_SCHEMA: dict[str, Any] = {
@@ -236,23 +235,25 @@ def _line(experiment: Experiment) -> str:
 # --- what it answers --------------------------------------------------------------------------------------------------
 
 
-def read_review(request: ReviewRequest, by: str, content: bytes | None, prose: str = "") -> Review | NoReview:
+def read_review(
+    request: ReviewRequest, by: str, content: bytes | None, prose: str = "", said: str = ""
+) -> Review | NoReview:
     """Read a review; what is misspelt costs that field only, as long as something was said.
 
     Args:
         request: What was asked.
         by: Who wrote it.
         content: `review.json`; None when there is none.
-        prose: `review.md`, or whatever the session said last, where there is no JSON.
+        prose: `review.md`, where there is no JSON.
+        said: What the session printed last; a JSON object in it will do, small talk will not.
     """
     if content is not None and len(content) > _LARGEST_BYTES:
         return NoReview(f"{REVIEW_JSON} has {len(content):,} bytes: a review is a page")
-    fields = _object(content.decode("utf-8", "replace")) if content is not None else _object(prose)
-    if fields is None:
-        if content is None and len(clean(prose).strip()) >= _LEAST_CHARS and not prose.lstrip().startswith("{"):
-            fields = {"summary": prose}
-        else:
-            return NoReview(f"{REVIEW_JSON} is {'no JSON object' if content is not None else 'not there'}")
+    texts = [said] if content is None else [content.decode("utf-8", "replace")]
+    fields = next((found for text in (*texts, prose) if (found := json_object_in(text)) is not None), None)
+    if fields is None and not prose.strip():
+        return NoReview(f"{REVIEW_JSON} is {'no JSON object' if content is not None else 'not there'}")
+    fields = {"summary": prose} if fields is None else fields
     review = Review(
         number=request.number,
         by=by,
@@ -264,20 +265,25 @@ def read_review(request: ReviewRequest, by: str, content: bytes | None, prose: s
         next_bets=_texts(fields.get("next_bets")),
         abandoned=tuple(_abandoned(fields.get("abandoned"))),
     )
-    said = sum(map(len, (review.summary, *review.patterns, *review.dead_ends, *review.next_bets)))
-    return review if said >= _LEAST_CHARS else NoReview(f"{REVIEW_JSON} says nothing")
+    num_chars = sum(map(len, (review.summary, *review.patterns, *review.dead_ends, *review.next_bets)))
+    return review if num_chars >= _LEAST_CHARS else NoReview(f"{REVIEW_JSON} says nothing")
 
 
-def _object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text is, or the one that stands in it."""
-    for candidate in (text.removeprefix("\ufeff"), *re.findall(r"\{.*\}", text, re.DOTALL)):
+def json_object_in(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text is, or the longest of those that stand in it; None when there is none."""
+    found: list[tuple[int, dict[str, Any]]] = []
+    place, decoder = text.find("{"), json.JSONDecoder()
+    for _ in range(_MOST_BRACES):
+        if place < 0:
+            break
         try:
-            found = json.loads(candidate)
+            candidate, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
-            continue
-        if isinstance(found, dict):
-            return found
-    return None
+            end = place + 1
+        else:
+            found.append((place - end, candidate))
+        place = text.find("{", end)
+    return min(found, key=lambda one: one[0])[1] if found else None
 
 
 def _text(value: object, limit_chars: int) -> str:

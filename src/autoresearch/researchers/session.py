@@ -11,8 +11,8 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoresearch.errors import AutoResearchError
@@ -22,6 +22,7 @@ from autoresearch.researchers.brief import render_json
 from autoresearch.researchers.page import render_markdown
 from autoresearch.researchers.protocol import Brief
 from autoresearch.researchers.repair import Fault, fault_record, render_fault
+from autoresearch.researchers.review import REVIEW_JSON, REVIEW_PROSE, ReviewRequest, render_request, request_record
 
 PASSED = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
@@ -38,6 +39,8 @@ PROCESS = "process"
 """The supervisor's own folder in a session's: it sets aside whatever it finds in it."""
 AGENT_HOME, AGENT_TEMPORARY = "agent-home", "agent-tmp"
 """What an agent keeps for itself during a session; gone with its end."""
+_DESK = "desk"
+_PROSE_BYTES = 20_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Place:
 
     folder: Path
     brief: Brief
+
+    @property
+    def answer(self) -> Path:
+        """Where the program is told to write."""
+        return self.folder / PROPOSAL
 
     @property
     def json(self) -> Path:
@@ -63,7 +71,7 @@ class Place:
         return {
             "AUTORESEARCH_BRIEF": str(self.json),
             "AUTORESEARCH_BRIEF_MARKDOWN": str(self.markdown),
-            "AUTORESEARCH_PROPOSAL": str(self.folder / PROPOSAL),
+            "AUTORESEARCH_PROPOSAL": str(self.answer),
         }
 
     def process(self, attempt: int = 1) -> Path:
@@ -73,6 +81,30 @@ class Place:
     def log(self, attempt: int = 1) -> Path:
         """What the program printed."""
         return self.process(attempt) / f"{LOG}.log"
+
+
+@dataclass(frozen=True)
+class ReviewPlace(Place):
+    """The same for a look back: there is nothing to edit, only a desk to write at."""
+
+    @property
+    def answer(self) -> Path:
+        """Where the review is to be."""
+        return self.folder / REVIEW_JSON
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """As for a proposal; that there is a variable for a review says that one is asked for."""
+        given = {name: path for name, path in super().variables.items() if name != "AUTORESEARCH_PROPOSAL"}
+        return {**given, "AUTORESEARCH_REVIEW": str(self.answer)}
+
+    @property
+    def prose(self) -> str:
+        """What was written in plain words, in place of JSON."""
+        for folder in (self.brief.worktree, self.folder):
+            if found := read_regular(folder / REVIEW_PROSE):
+                return found[:_PROSE_BYTES].decode("utf-8", "replace")
+        return ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +124,29 @@ def place_for(brief: Brief, sessions: Path | None) -> Iterator[Place]:
         return
     with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
         yield _told(Place(Path(folder).absolute(), brief))
+
+
+@contextlib.contextmanager
+def review_place(request: ReviewRequest, sessions: Path | None) -> Iterator[ReviewPlace]:
+    """A fresh folder with the request in it, and a desk; a temporary one when sessions are not kept."""
+    with contextlib.ExitStack() as stack:
+        if sessions is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoresearch-")))
+        else:
+            folder = _fresh_folder(sessions, review_folder(request.brief.campaign, request.number))
+        folder = folder.absolute()
+        desk = folder / _DESK
+        desk.mkdir()
+        place = ReviewPlace(folder, replace(request.brief, worktree=desk))
+        record = json.dumps(request_record(request), ensure_ascii=False, indent=1)
+        write_text(place.json, record, durable=False)
+        write_text(place.markdown, render_request(request), durable=False)
+        yield place
+
+
+def review_folder(campaign: str, number: int | None = None) -> str:
+    """The name of the folder of one review, or the beginning of all of them."""
+    return f"{campaign}-review-{'' if number is None else f'{number:04d}'}"
 
 
 class Kept:
@@ -143,13 +198,13 @@ def run_session(
     log_limit_bytes: int = 4 << 20,
 ) -> Ended:
     """Run one program in the worktree until nothing of it is left, and take its plan from wherever it put it."""
-    stray = place.brief.worktree / PROPOSAL
+    stray = place.brief.worktree / place.answer.name
     is_theirs = stray.exists() or stray.is_symlink()  # a file of the lab's own is no plan
     command = Command(LOG, tuple(argv), place.brief.worktree, timeout_seconds, stdin=stdin)
     answer = run_supervised(
         place.process(attempt), [command], env=env, stopping=stopping, log_limit_bytes=log_limit_bytes
     )
-    plan = read_regular(place.folder / PROPOSAL)
+    plan = read_regular(place.answer)
     if not is_theirs:
         plan = read_regular(stray) if plan is None else plan
         if stray.is_symlink() or not stray.is_dir():
@@ -172,7 +227,16 @@ def why_it_failed(answer: Answer, program: str, timeout_seconds: float) -> str:
 
 def end_sessions(sessions: Path, campaign: str, number: int) -> None:
     """End what a killed campaign left at work on one proposal: it would go on thinking, paying and writing unheard."""
-    for session in sessions.glob(f"{campaign}-{number:05d}*"):
+    _end_all(sessions.glob(f"{campaign}-{number:05d}*"))
+
+
+def end_reviews(sessions: Path, campaign: str) -> None:
+    """End what a killed campaign left at work on a review."""
+    _end_all(sessions.glob(f"{review_folder(campaign)}*"))
+
+
+def _end_all(sessions: Iterable[Path]) -> None:
+    for session in sessions:
         for process in session.glob(f"{PROCESS}*"):
             end(process)
         forget_private(session)
