@@ -31,30 +31,29 @@ from autoresearch import __version__
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.choice import Choice, check_comparable, choose_campaign, rotation_of
 from autoresearch.campaign.curves import Curves
+from autoresearch.campaign.journal import read_journal
+from autoresearch.campaign.profile import machine_profile
 from autoresearch.campaign.review import Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import ThreadTasks
+from autoresearch.campaign.team import make_researchers, make_reviewers
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.metric import Metric
 from autoresearch.errors import AutoResearchError, LabError, LabIsBusyError
 from autoresearch.host import files
 from autoresearch.host.clock import Clock, SystemClock
-from autoresearch.host.figures import cache_folder, read_figures
+from autoresearch.host.figures import read_figures
 from autoresearch.host.hardware import Hardware, describe_hardware
 from autoresearch.judge.policy import Policy, policy_named
 from autoresearch.lab.config import LabConfig, check_lab, load_config, with_team
-from autoresearch.lab.sections import ResearcherSection
 from autoresearch.lab.workspace import GitWorkspace, hide
 from autoresearch.ledger import results_tsv
 from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.researchers import api
-from autoresearch.researchers.agent import AgentResearcher
-from autoresearch.researchers.agents import AGENTS, Agent
-from autoresearch.researchers.command import CommandResearcher
-from autoresearch.researchers.protocol import Researcher
-from autoresearch.researchers.session import end_sessions
+from autoresearch.researchers.agents import AGENTS
+from autoresearch.researchers.session import end_reviews, end_sessions
 from autoresearch.runner.environment import measured_variables, resolve_program
 from autoresearch.runner.local import LocalEngine, Recipe
 from autoresearch.runner.protocol import Slot
@@ -184,7 +183,7 @@ def open_session(
             ledger,
             parts.workspace,
             _engine(parts, curves),
-            _researchers(config, home),
+            make_researchers(config, home.root, home.folder, home.sessions),
             policy,
             ThreadTasks[Task](),
             clock,
@@ -193,6 +192,7 @@ def open_session(
             observe,
             partial(row_error, home.runs, {}),
             home.submissions,
+            make_reviewers(config, home.root, home.folder, home.sessions),
         )
         _rewrite_export(home, campaign, ledger)
         _end_researchers(home, campaign, ledger)
@@ -443,12 +443,6 @@ def _measured(parts: _Parts) -> dict[str, str]:
     return measured_variables(read_figures(parts.hardware), first, threads)
 
 
-def _data_folders(config: LabConfig) -> list[Path]:
-    """Where prepared data may lie, validation and sealed rows among them."""
-    named = (variables.get("AUTORESEARCH_DATA_DIR") for variables in (config.lab.environment, os.environ))
-    return [cache_folder(), *(Path(name).absolute() for name in named if name)]
-
-
 def _check_agents(config: LabConfig) -> None:
     """Whoever names an agent that is not there is told how to get it."""
     for section in config.researcher:
@@ -458,62 +452,6 @@ def _check_agents(config: LabConfig) -> None:
         elif section.is_agent and section.command is None and shutil.which(section.kind) is None:
             agent = AGENTS[section.kind]
             raise LabError(f"{agent.title} is not installed: {agent.install}, or name another researcher")
-
-
-def _endpoint(section: ResearcherSection) -> Agent:
-    return api.api_agent(
-        section.base_url,
-        key_environment=section.key_environment,
-        temperature=section.temperature,
-        max_output_tokens=section.max_output_tokens,
-        turns=section.turns,
-    )
-
-
-def _researchers(config: LabConfig, home: Home) -> list[Researcher]:
-    """One for each seat; several of one sort are told apart by a number."""
-    seats = [(section, i) for section in config.researcher for i in range(section.count)]
-    researchers: list[Researcher] = []
-    for section, i in seats:
-        name = section.label if section.count == 1 else f"{section.label}-{i + 1}"
-        if section.kind == "command":
-            assert section.command is not None
-            researchers.append(
-                CommandResearcher(
-                    section.command,
-                    name=name,
-                    timeout_seconds=section.timeout_seconds,
-                    pass_environment=section.pass_environment,
-                    sessions=home.sessions,
-                )
-            )
-        elif section.is_agent:
-            researchers.append(
-                AgentResearcher(
-                    _endpoint(section) if section.kind == "api" else AGENTS[section.kind],
-                    name=name,
-                    program=section.command or (),
-                    model=section.model,
-                    effort=section.effort,
-                    arguments=section.arguments,
-                    price=section.usd_per_million_tokens.to_price() if section.usd_per_million_tokens else None,
-                    timeout_seconds=section.timeout_seconds,
-                    pass_environment=section.pass_environment,
-                    sessions=home.sessions,
-                    read_only=(home.root,),
-                    hidden=(home.folder, *_data_folders(config)),
-                )
-            )
-        else:
-            # Here and not above: NumPy costs a tenth of a second at the start of commands that propose nothing.
-            from autoresearch.researchers.tuner import Tuner  # noqa: PLC0415
-
-            researchers.append(Tuner(name, constants=config.tuner.model_dump()["constants"]))
-    names = [researcher.name for researcher in researchers]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise LabError(f"autoresearch.toml: two researchers are called {twice!r}: give one of them another `name`")
-    return researchers
 
 
 def _joined(limits: Limits, config: LabConfig) -> Limits:
@@ -550,6 +488,8 @@ def _end_researchers(home: Home, campaign: Campaign, ledger: Ledger) -> None:
             end_sessions(home.sessions, campaign.name, experiment.number)
 
 
+    if read_journal(ledger.journal(campaign.name)).begun:
+        end_reviews(home.sessions, campaign.name)
 def _rewrite_export(home: Home, campaign: Campaign, ledger: Ledger) -> None:
     """Write results.tsv anew from the ledger: whatever a kill left there, it agrees again."""
     folder = home.campaign(campaign.name)

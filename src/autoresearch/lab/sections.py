@@ -519,6 +519,13 @@ class ResearcherSection(Section):
                 if getattr(self, key):
                     raise mistake(f'is for coding agents: set kind to one, such as "claude", or remove the {key}', key)
         return self
+    reviews: bool | None = Field(
+        default=None,
+        title="true or false",
+        description="Whether it may be asked to look back and write down what was learnt. Default: agents and `api` "
+        "may, a command may not, since it has to know what `AUTORESEARCH_REVIEW` means.",
+    )
+
 
     @model_validator(mode="after")
     def _endpoint_whole(self) -> ResearcherSection:
@@ -527,6 +534,8 @@ class ResearcherSection(Section):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise mistake(f'is for kind = "api": set that, or remove the {key}', key)
             return self
+        if self.kind == "tuner" and self.reviews:
+            raise mistake("is set for the tuner, which cannot write: remove it, or set kind to an agent", "reviews")
         for key in ("command", "arguments"):
             if getattr(self, key):
                 raise mistake(f'is set for kind = "api", which starts no program: remove the {key}', key)
@@ -566,6 +575,11 @@ class ResearcherSection(Section):
 
 class ConstantRange(Section):
     """Between which values the tuner may move a constant."""
+    @property
+    def can_review(self) -> bool:
+        """Whether it may be asked to look back."""
+        return self.is_agent if self.reviews is None else self.reviews
+
 
     low: float | int | None = Field(default=None, allow_inf_nan=False, title="a number", description="Smallest value.")
     high: float | int | None = Field(default=None, allow_inf_nan=False, title="a number", description="Largest value.")
