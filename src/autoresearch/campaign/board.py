@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from autoresearch.domain.budget import BRIEF_TOKENS
 from autoresearch.domain.disturbance import DEFAULT_TOLERANCE, Tolerance
 from autoresearch.domain.experiment import Experiment, Run, Stage, order_of_verdicts
 from autoresearch.domain.metric import Metric
@@ -27,6 +28,10 @@ class Plan:
     editable: tuple[str, ...] = ()
     program: str = ""
     hardware: dict[str, object] = field(default_factory=dict)
+    machine: tuple[str, ...] = ()
+    """What briefs say of the machine, in sentences."""
+    brief_tokens: int = BRIEF_TOKENS
+    """How long a brief's page may be."""
     baseline_runs: int = 2
     """Runs of the untouched lab under fresh seeds, so that the noise is measured before anything is judged."""
     lookahead: int = 1

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from autoresearch.campaign.board import Board, Plan
+from autoresearch.campaign.journal import read_journal
+from autoresearch.campaign.profile import regime_of, run_figures, worth_of_parts
 from autoresearch.campaign.sealed import RowErrors
-from autoresearch.errors import UserError
-from autoresearch.ledger.ledger import JOURNAL, Event, Ledger
+from autoresearch.domain.budget import Limits
+from autoresearch.domain.learnt import open_ideas
+from autoresearch.lab.plan_audit import names_in_words
+from autoresearch.ledger.ledger import Event
 from autoresearch.researchers.disclosure import disclosed
-from autoresearch.researchers.protocol import Brief, Entry
-from autoresearch.researchers.quoting import clean, one_line
+from autoresearch.researchers.protocol import Brief
+from autoresearch.researchers.quoting import one_line
 
-LONGEST_ENTRY = 2_000
-"""Characters of one entry of the journal: a page that is read before every idea has to be short."""
+UNLIMITED = Limits()
 
 
 def make_brief(
-    plan: Plan, board: Board, journal: Iterable[Event], row_error: RowErrors, number: int, parent: str, worktree: Path
+    plan: Plan,
+    board: Board,
+    journal: Iterable[Event],
+    row_error: RowErrors,
+    number: int,
+    parent: str,
+    worktree: Path,
+    remaining: Limits = UNLIMITED,
 ) -> Brief:
     """The brief of experiment `number`, with everything in it as a researcher may see it.
 
@@ -31,7 +41,11 @@ def make_brief(
         number: Of the experiment to be.
         parent: The commit that it will be written against.
         worktree: Where that commit is checked out.
+        remaining: What is left of the limits.
     """
+    known = read_journal(journal)
+    figures = run_figures(board.best, plan.metric)
+    regime = regime_of(figures, _memory_bytes(plan.hardware))
     brief = Brief(
         campaign=plan.campaign,
         number=number,
@@ -47,33 +61,42 @@ def make_brief(
         history=board.history,
         in_flight=tuple(e for e in board.live.values() if not e.is_baseline and e.number != number),
         hardware=plan.hardware,
-        journal=tuple(_entry(event) for event in journal),
+        machine=(*plan.machine, *((f"the incumbent is {regime}",) if regime else ())),
+        figures=figures,
+        remaining=remaining,
+        budget_tokens=plan.brief_tokens,
+        journal=tuple(known.notes),
+        review=known.reviews[-1] if known.reviews else None,
+        ideas=open_ideas(board.experiments, known.reviews, known.ideas, known.closed),
+        drift=_last_drift(board, number),
     )
     # Of two seeds of one program, because that is what neighbours differ by; and then the step stays what it is.
     baseline = None if board.best is None else board.get(0)
-    return disclosed(brief, row_error(baseline, baseline) if baseline else None)
+    brief = disclosed(brief, row_error(baseline, baseline) if baseline else None)
+    if board.best is None or board.best.score is None:
+        return brief
+    return replace(brief, parts=worth_of_parts(board.experiments, plan.metric, brief.rounding, board.best.score))
 
 
-def write_entry(ledger: Ledger, campaign: str, by: str, text: str) -> str:
-    """Put an entry into the journal, for all briefs that follow; returns it as it was written.
+def _memory_bytes(hardware: Mapping[str, object]) -> float:
+    """Of what trains: the smallest GPU, or the machine where it trains in ordinary memory; 0 when nobody knows."""
+    gpus = hardware.get("gpus")
+    sizes = [gpu.get("memory_bytes") for gpu in gpus if isinstance(gpu, dict)] if isinstance(gpus, list | tuple) else []
+    known = [float(size) for size in sizes or [hardware.get("memory_bytes")] if isinstance(size, int | float)]
+    return min(known, default=0.0)
 
-    Raises:
-        UserError: It is empty, or too long to be read before every idea.
-    """
-    text = clean(text).strip()
-    if not text:
-        raise UserError("the note is empty: say in a sentence or two what was learnt")
-    if len(text) > LONGEST_ENTRY:
-        raise UserError(
-            f"the note has {len(text):,} characters, and every brief carries it: say it in {LONGEST_ENTRY:,} at most"
+
+def _last_drift(board: Board, number: int) -> str:
+    """Where the newest diff of this experiment's researcher departed from its own plan; empty when it did not."""
+    to_be = board.live.get(number)
+    name = None if to_be is None else to_be.researcher
+    mine = (e.number for e in board.experiments if e.researcher == name and e.number < number and e.commit)
+    last = max(mine, default=None)
+    if last is None or not (e := board.get(last)).plan_drift:
+        return ""
+    if e.drops_idea:
+        return (
+            f'In #{last} you planned "{one_line(e.proposal.hypothesis, 200)}" and changed {names_in_words(e.changed)} '
+            f"instead: that idea is still open as e{last}."
         )
-    ledger.note(campaign, JOURNAL, json.dumps({"by": one_line(by, 60), "text": text}, ensure_ascii=False))
-    return text
-
-
-def _entry(event: Event) -> Entry:
-    try:
-        record = json.loads(event.detail)
-        return Entry(str(record["by"]), str(record["text"]))
-    except (ValueError, KeyError, TypeError):
-        return Entry("", event.detail)
+    return f"In #{last} your plan and your diff parted: {one_line(e.plan_drift)}. Declare what you change."

@@ -455,7 +455,10 @@ class Scheduler:
     def _brief(self, experiment: Experiment) -> Brief:
         number, parent = experiment.number, experiment.parent
         journal, worktree = self._ledger.journal(self._plan.campaign), self._workspace.open(number, parent)
-        return make_brief(self._plan, self.board, journal, self._row_error, number, parent, worktree)
+        board, hours = self.board, (self._clock.now() - self.began_at) / 3600
+        tried = board.tried + len(self.proposing)
+        left = self.limits.left(experiments=tried, hours=hours, cost_usd=board.cost_usd, tokens=board.tokens)
+        return make_brief(self._plan, board, journal, self._row_error, number, parent, worktree, left)
 
     def _take_proposal(self, number: int, proposal: Proposal | NoProposal) -> None:
         experiment = self.board.get(number)

@@ -33,6 +33,7 @@ from autoresearch.campaign.choice import Choice, check_comparable, choose_campai
 from autoresearch.campaign.curves import Curves
 from autoresearch.campaign.journal import read_journal
 from autoresearch.campaign.profile import machine_profile
+from autoresearch.campaign.profile import machine_profile
 from autoresearch.campaign.review import Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.submission import Submissions
@@ -389,6 +390,8 @@ def plan_of(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Pat
         editable=config.lab.editable,
         program=(root / config.lab.program).read_text(encoding="utf-8", errors="replace"),
         hardware=hardware.to_dict(),
+        machine=machine_profile(hardware, read_figures(hardware), config.lab.machine),
+        brief_tokens=config.campaign.brief_tokens,
         baseline_runs=config.campaign.baseline_runs,
         lookahead=config.campaign.lookahead,
         audit_every=config.campaign.audit_every if config.metric.sealed else 0,

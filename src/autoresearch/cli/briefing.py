@@ -28,4 +28,6 @@ def current_brief(home: Home, ledger: Ledger, campaign: Campaign) -> Brief:
     board = Board(ledger.experiments(campaign.name))
     parent = campaign.base if board.best is None or board.best.commit is None else board.best.commit
     journal = ledger.journal(campaign.name)
-    return make_brief(plan, board, journal, partial(row_error, home.runs, {}), board.next_number, parent, home.root)
+    errors, limits = partial(row_error, home.runs, {}), config.campaign.to_limits()
+    left = limits.left(experiments=board.tried, hours=0.0, cost_usd=board.cost_usd, tokens=board.tokens)
+    return make_brief(plan, board, journal, errors, board.next_number, parent, home.root, left)

@@ -1,8 +1,14 @@
-"""When a campaign stops: experiments, hours, money, tokens."""
+"""What a campaign may use: experiments, hours, money, tokens, and how much of these one brief."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+BRIEF_TOKENS = 12_000
+"""How long a brief is: a page of history that leaves a model's attention to the program itself."""
+
+LEAST_BRIEF_TOKENS = 3_000
+"""Shorter ones have no room for what no brief can do without: task, incumbent, rules, how to hand in."""
 
 
 @dataclass(frozen=True)
@@ -32,3 +38,12 @@ class Limits:
         if self.tokens is not None and tokens >= self.tokens:
             return f"proposals have used {tokens:,} of the {self.tokens:,} tokens allowed"
         return None
+
+    def left(self, *, experiments: int, hours: float, cost_usd: float, tokens: int) -> Limits:
+        """The same limits less what is used of them; nothing is below 0, and None stays None."""
+        return Limits(
+            None if self.experiments is None else max(0, self.experiments - experiments),
+            None if self.hours is None else max(0.0, self.hours - hours),
+            None if self.cost_usd is None else max(0.0, self.cost_usd - cost_usd),
+            None if self.tokens is None else max(0, self.tokens - tokens),
+        )

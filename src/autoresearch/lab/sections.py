@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from autoresearch.domain.budget import Limits
+from autoresearch.domain.budget import BRIEF_TOKENS, LEAST_BRIEF_TOKENS, Limits
 from autoresearch.domain.metric import Direction, Metric, Source
 from autoresearch.domain.usage import Price
 from autoresearch.lab.config_text import mistake
@@ -130,6 +130,12 @@ class LabSection(Section):
         default=None,
         title="a command, as a list of strings or one line",
         description="A command that measures after the run, in a process of its own; its output carries the metric.",
+    )
+    machine: str = Field(
+        default="",
+        title="a text",
+        description="What bounds a run on the machine that the lab was sized for, in words; every brief carries it. "
+        "Written by `autoresearch init`.",
     )
     link: _Paths = Field(
         default=(),
@@ -366,6 +372,13 @@ class CampaignSection(Section):
         ge=1,
         title="a whole number of at least 1",
         description="Ask for no more proposals when so many tokens were read and written for them. Default: no limit.",
+    )
+    brief_tokens: int = Field(
+        default=BRIEF_TOKENS,
+        ge=LEAST_BRIEF_TOKENS,
+        title=f"a whole number of at least {LEAST_BRIEF_TOKENS}",
+        description="How long a brief's page may be, estimated on the safe side; what does not fit is left out from "
+        "the least informative end, and a line says so. Less for a local model with a short context.",
     )
     audit_every: int = Field(
         default=5,

@@ -245,6 +245,7 @@ def _pretrain(
     _add_limits(tables, fitted, seconds)
     if chosen == "climbmix":
         _add_shards(tables, climbmix_shards(size, seconds))
+    tables["lab"].append(Setting("machine", size.why, "What bounds a run here; every brief carries it."))
     known = "measured here" if figures and figures.kind == machine.kind else "not measured, as chips of its name go"
     lines = [f"set {written} in train.py", f"{size.why} (Its speed: {known}.)", *fitted.lines]
     lines.append(f"the first `autoresearch run` prepares its data: {chosen}")

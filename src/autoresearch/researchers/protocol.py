@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from autoresearch.domain.budget import Limits
+from autoresearch.domain.budget import BRIEF_TOKENS, Limits
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.learnt import Idea, Review
 from autoresearch.domain.metric import Metric
@@ -69,7 +69,7 @@ class Brief:
     """What each part of the incumbent is worth, dearest first; empty while nothing was taken away."""
     remaining: Limits = field(default_factory=Limits)
     """What is left of the campaign's limits; None where there is none."""
-    budget_tokens: int = 12_000
+    budget_tokens: int = BRIEF_TOKENS
     """How long the page may be that is made of this."""
     journal: Sequence[Entry] = ()
     """What people, agents and reviews wrote down for those who come later, oldest first."""

@@ -11,9 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEAST_TOKENS = 3_000
-"""A budget below this has no room for what no brief can do without: task, incumbent, rules, how to hand in."""
-
 
 @dataclass(frozen=True)
 class Section:
