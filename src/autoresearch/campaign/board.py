@@ -42,15 +42,15 @@ class Plan:
     """Keeps after which each kept change is taken away once to see whether it earns its lines; 0 = never."""
     retest_share: float = 0.0
     """Share of experiments that may be second looks at near-misses."""
+    review_every: int = 0
+    """Verdicts after which somebody has to look back before anything new is proposed; 0 = never."""
+    plateau: int = 0
+    """Verdicts without a keep after which the same is due; 0 = never."""
 
     audit_every: int = 0
     """Keeps after which the incumbent is compared with the baseline on sealed data; 0 = never."""
     rotations_left: int = 0
     """Sets of validation data that this lab has not used yet."""
-    review_every: int = 0
-    """Verdicts after which somebody has to look back before anything new is proposed; 0 = never."""
-    plateau: int = 0
-    """Verdicts without a keep after which the same is due; 0 = never."""
     tolerance: Tolerance = DEFAULT_TOLERANCE
     """What is still taken for a quiet machine."""
 
@@ -154,16 +154,16 @@ class Board:
         """Experiments that count against the limit: those that had a run or wait for one, without the baseline."""
         return len(self._tried) + len(self.fresh)
 
-    def is_submitted(self, number: int) -> bool:
-        """Whether somebody handed an experiment in and may be waiting for its verdict."""
-        return self._experiments[number].proposal.submitted is not None
-
-    def twin_of(self, experiment: Experiment) -> int | None:
     def charge(self, cost_usd: float, tokens: int) -> None:
         """Add what was spent on something else than a proposal; limits hold for it too."""
         self.cost_usd += cost_usd
         self.tokens += tokens
 
+    def is_submitted(self, number: int) -> bool:
+        """Whether somebody handed an experiment in and may be waiting for its verdict."""
+        return self._experiments[number].proposal.submitted is not None
+
+    def twin_of(self, experiment: Experiment) -> int | None:
         """The other experiment whose runs measured the very same program, None if there is none."""
         twin = self._programs.get(experiment.content)
         return None if twin == experiment.number else twin
