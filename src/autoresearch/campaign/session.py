@@ -33,7 +33,6 @@ from autoresearch.campaign.choice import Choice, check_comparable, choose_campai
 from autoresearch.campaign.curves import Curves
 from autoresearch.campaign.journal import read_journal
 from autoresearch.campaign.profile import machine_profile
-from autoresearch.campaign.profile import machine_profile
 from autoresearch.campaign.review import Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.submission import Submissions
@@ -398,11 +397,11 @@ def plan_of(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Pat
         rotations_left=config.metric.rotations - 1 - config.metric.rotation,
         prune_every=config.campaign.prune_every,
         retest_share=config.campaign.retest_share,
+        review_every=config.campaign.review_every,
+        plateau=config.campaign.plateau,
         tolerance=config.tolerance,
     )
 
-        review_every=config.campaign.review_every,
-        plateau=config.campaign.plateau,
 
 def _engine(parts: _Parts, curves: Curves) -> LocalEngine:
     config, campaign, workspace, hardware = parts.config, parts.campaign, parts.workspace, parts.hardware
@@ -489,10 +488,10 @@ def _end_researchers(home: Home, campaign: Campaign, ledger: Ledger) -> None:
     for experiment in ledger.experiments(campaign.name):
         if experiment.stage is Stage.PROPOSING:
             end_sessions(home.sessions, campaign.name, experiment.number)
-
-
     if read_journal(ledger.journal(campaign.name)).begun:
         end_reviews(home.sessions, campaign.name)
+
+
 def _rewrite_export(home: Home, campaign: Campaign, ledger: Ledger) -> None:
     """Write results.tsv anew from the ledger: whatever a kill left there, it agrees again."""
     folder = home.campaign(campaign.name)

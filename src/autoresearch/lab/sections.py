@@ -403,19 +403,6 @@ class CampaignSection(Section):
         description="Share of experiments that may try near-misses again, when the incumbent's constants or the "
         "numbers that its runs report have moved by a fifth since. 0 = never.",
     )
-    lookahead: int = Field(
-        default=1, ge=0, title="a whole number of at least 0", description="Proposals written ahead while runs train."
-    )
-
-    def to_limits(self) -> Limits:
-        """The limits as a value of the domain."""
-        return Limits(self.experiments, self.hours, self.cost_usd, self.tokens)
-
-
-class TokenPrice(Section):
-    """What a model costs, where neither its agent nor our table knows."""
-
-    input: float = Field(ge=0, allow_inf_nan=False, title="an amount", description="US dollars for a million tokens.")
     review_every: int = Field(
         default=20,
         ge=0,
@@ -429,6 +416,19 @@ class TokenPrice(Section):
         title="a whole number of at least 0",
         description="The same after so many verdicts without a keep. 0 = never.",
     )
+    lookahead: int = Field(
+        default=1, ge=0, title="a whole number of at least 0", description="Proposals written ahead while runs train."
+    )
+
+    def to_limits(self) -> Limits:
+        """The limits as a value of the domain."""
+        return Limits(self.experiments, self.hours, self.cost_usd, self.tokens)
+
+
+class TokenPrice(Section):
+    """What a model costs, where neither its agent nor our table knows."""
+
+    input: float = Field(ge=0, allow_inf_nan=False, title="an amount", description="US dollars for a million tokens.")
     cached: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, title="an amount", description="The same for cached ones."
     )
@@ -519,6 +519,13 @@ class ResearcherSection(Section):
         "their provider's own without being named here.",
     )
 
+    reviews: bool | None = Field(
+        default=None,
+        title="true or false",
+        description="Whether it may be asked to look back and write down what was learnt. Default: agents and `api` "
+        "may, a command may not, since it has to know what `AUTORESEARCH_REVIEW` means.",
+    )
+
     @model_validator(mode="after")
     def _command_needed(self) -> ResearcherSection:
         if self.kind == "command" and self.command is None:
@@ -527,18 +534,13 @@ class ResearcherSection(Section):
             raise mistake(
                 'is set for the tuner, which runs none: set kind = "command" or remove the command', "command"
             )
+        if self.kind == "tuner" and self.reviews:
+            raise mistake("is set for the tuner, which cannot write: remove it, or set kind to an agent", "reviews")
         if not self.is_agent:
             for key in ("model", "effort", "arguments", "usd_per_million_tokens"):
                 if getattr(self, key):
                     raise mistake(f'is for coding agents: set kind to one, such as "claude", or remove the {key}', key)
         return self
-    reviews: bool | None = Field(
-        default=None,
-        title="true or false",
-        description="Whether it may be asked to look back and write down what was learnt. Default: agents and `api` "
-        "may, a command may not, since it has to know what `AUTORESEARCH_REVIEW` means.",
-    )
-
 
     @model_validator(mode="after")
     def _endpoint_whole(self) -> ResearcherSection:
@@ -547,8 +549,6 @@ class ResearcherSection(Section):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise mistake(f'is for kind = "api": set that, or remove the {key}', key)
             return self
-        if self.kind == "tuner" and self.reviews:
-            raise mistake("is set for the tuner, which cannot write: remove it, or set kind to an agent", "reviews")
         for key in ("command", "arguments"):
             if getattr(self, key):
                 raise mistake(f'is set for kind = "api", which starts no program: remove the {key}', key)
@@ -576,6 +576,11 @@ class ResearcherSection(Section):
         return self.kind not in ("tuner", "command")
 
     @property
+    def can_review(self) -> bool:
+        """Whether it may be asked to look back."""
+        return self.is_agent if self.reviews is None else self.reviews
+
+    @property
     def program(self) -> str | None:
         """What has to be installed; None for the tuner and for an endpoint."""
         return self.command[0] if self.command else self.kind if self.is_agent and self.kind != "api" else None
@@ -588,11 +593,6 @@ class ResearcherSection(Section):
 
 class ConstantRange(Section):
     """Between which values the tuner may move a constant."""
-    @property
-    def can_review(self) -> bool:
-        """Whether it may be asked to look back."""
-        return self.is_agent if self.reviews is None else self.reviews
-
 
     low: float | int | None = Field(default=None, allow_inf_nan=False, title="a number", description="Smallest value.")
     high: float | int | None = Field(default=None, allow_inf_nan=False, title="a number", description="Largest value.")
