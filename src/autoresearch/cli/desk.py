@@ -41,7 +41,8 @@ from autoresearch.report.summary import summarise
 from autoresearch.researchers.disclosure import told
 from autoresearch.researchers.page import render_markdown
 from autoresearch.researchers.protocol import Brief
-from autoresearch.researchers.quoting import clean, one_line
+from autoresearch.researchers.quoting import clean, harmless, one_line
+from autoresearch.researchers.session import quotable
 
 MOST_CHARS = 60_000
 """Of one text: clients cut longer ones, and not where a reader would."""
@@ -117,7 +118,7 @@ class Desk:
                 for run in experiment.runs[:MOST_ROWS]
                 if run.result
             ],
-            "printed": clean(failure.detail)[-_PRINTED_CHARS:] if failure else "",
+            "printed": quotable(harmless(clean(failure.detail)[-_PRINTED_CHARS:])) if failure else "",
             "next": self._what_next(found),
         }
 
@@ -321,6 +322,7 @@ def _better(campaign: Campaign) -> str:
 
 
 def _cut(text: str) -> str:
+    text = quotable(text)
     if len(text) <= MOST_CHARS:
         return text
     return f"{text[:MOST_CHARS]}\n[cut here: {len(text) - MOST_CHARS:,} characters more]\n"

@@ -13,8 +13,8 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from autoresearch.campaign.journal import write_entry
 from autoresearch.campaign.choice import Choice
+from autoresearch.campaign.journal import write_entry
 from autoresearch.campaign.session import Home
 from autoresearch.campaign.submission import Errand
 from autoresearch.cli.briefing import current_brief
@@ -44,6 +44,7 @@ from autoresearch.ledger.ledger import Ledger
 from autoresearch.researchers.brief import render_json
 from autoresearch.researchers.page import render_markdown
 from autoresearch.researchers.quoting import one_line
+from autoresearch.researchers.session import quotable
 
 
 class WrittenKind(StrEnum):
@@ -151,7 +152,7 @@ def brief(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) -> 
     """Print the brief that a researcher would be handed now."""
     with opened(lab, campaign) as (home, ledger, chosen):
         found = current_brief(home, ledger, chosen)
-    print(render_json(found) if as_json else render_markdown(found), end="\n" if as_json else "")
+    print(quotable(render_json(found) if as_json else render_markdown(found)), end="\n" if as_json else "")
 
 
 def add_note(home: Home, campaign: str, by: str, text: str) -> None:

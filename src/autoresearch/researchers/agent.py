@@ -27,13 +27,13 @@ from autoresearch.domain.learnt import Review
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.usage import Price, Usage
 from autoresearch.errors import AutoResearchError
-from autoresearch.host.files import read_tail, write_text
+from autoresearch.host.files import write_text
 from autoresearch.researchers.agent_output import Said, Trouble, events_in, other_lines, session_of, trouble_in
 from autoresearch.researchers.agents import PRICES_OF, Agent, price_of
 from autoresearch.researchers.confine import confined
 from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
-from autoresearch.researchers.quoting import clean, one_line
+from autoresearch.researchers.quoting import one_line
 from autoresearch.researchers.repair import Fault, render_fault
 from autoresearch.researchers.review import INSTRUCTIONS as REVIEW_INSTRUCTIONS
 from autoresearch.researchers.review import NoReview, ReviewRequest, read_review
@@ -44,6 +44,7 @@ from autoresearch.researchers.session import (
     Ended,
     Kept,
     Place,
+    quotable,
     review_place,
     run_session,
     tell_fault,
@@ -201,7 +202,7 @@ class AgentResearcher:
         prompt = place.folder / ("repair.md" if fault else "prompt.md")
         # What is wrong stands at the top of the page too, for a session that knows nothing of it.
         page = place.markdown.read_text(encoding="utf-8")
-        write_text(prompt, fault if self._session else INSTRUCTIONS + page, durable=False)
+        write_text(prompt, quotable(fault) if self._session else INSTRUCTIONS + page, durable=False)
         environment = self._variables(place)
         is_ours = not self._agent.folder or environment.get(self._agent.folder) == str(place.folder / AGENT_HOME)
         keeps = self._keeps and bool(self._agent.resumes) and is_ours
@@ -247,7 +248,7 @@ class AgentResearcher:
 
     def _read(self, place: Place, attempt: int, ended: Ended) -> tuple[Said, Trouble | None]:
         """What the agent said, and what trouble speaks out of it; a session that succeeded had none."""
-        lines = clean(read_tail(place.log(attempt), _LOG_LIMIT_BYTES).decode("utf-8", "replace")).splitlines()
+        lines = place.said(attempt, _LOG_LIMIT_BYTES).splitlines()
         said = self._this_start(self._agent.read(events_in(lines)))
         said = replace(said, session=session_of(events_in(lines)))
         if ended.answer.interrupted or (ended.answer.succeeded and not said.complaint):

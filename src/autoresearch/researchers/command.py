@@ -31,10 +31,9 @@ from autoresearch.domain.learnt import Review
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.usage import Usage
 from autoresearch.errors import AutoResearchError
-from autoresearch.host.files import read_tail
 from autoresearch.researchers.plan import read_plan
 from autoresearch.researchers.protocol import Brief, NoProposal
-from autoresearch.researchers.quoting import clean, one_line
+from autoresearch.researchers.quoting import one_line
 from autoresearch.researchers.repair import Fault
 from autoresearch.researchers.review import NoReview, ReviewRequest, read_review
 from autoresearch.researchers.session import (
@@ -110,7 +109,7 @@ class CommandResearcher:
         try:
             with review_place(request, self._sessions) as place:
                 ended = self._start(place, 1)
-                output = clean(read_tail(place.log(), _TAIL_BYTES).decode("utf-8", "replace"))
+                output = place.said(1, _TAIL_BYTES)
                 prose = place.prose
         except (AutoResearchError, OSError) as error:
             return NoReview(f"the session could not be run: {one_line(str(error))}")
@@ -149,7 +148,7 @@ class CommandResearcher:
         attempt = self._kept.next_attempt()
         ended = self._start(place, attempt, more)
         answer = ended.answer
-        output = clean(read_tail(place.log(attempt), _TAIL_BYTES).decode("utf-8", "replace"))
+        output = place.said(attempt, _TAIL_BYTES)
         is_as_before = bool(more) and ended.plan is None
         proposal = replace(self._proposal, cost_usd=None) if is_as_before else read_plan(ended.plan, output)
         usage = Usage(seconds=answer.seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -16,11 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoresearch.errors import AutoResearchError
-from autoresearch.host.files import read_regular, write_text
+from autoresearch.host.files import read_regular, read_tail, write_text
 from autoresearch.host.process import Answer, Command, end, run_supervised
+from autoresearch.host.secrets import blotted, secrets_of
 from autoresearch.researchers.brief import render_json
 from autoresearch.researchers.page import render_markdown
 from autoresearch.researchers.protocol import Brief
+from autoresearch.researchers.quoting import clean
 from autoresearch.researchers.repair import Fault, fault_record, render_fault
 from autoresearch.researchers.review import REVIEW_JSON, REVIEW_PROSE, ReviewRequest, render_request, request_record
 
@@ -82,6 +85,10 @@ class Place:
         """What the program printed."""
         return self.process(attempt) / f"{LOG}.log"
 
+    def said(self, attempt: int, limit_bytes: int) -> str:
+        """The end of what the program printed, fit to be quoted: no control characters, no secret of ours."""
+        return quotable(clean(read_tail(self.log(attempt), limit_bytes).decode("utf-8", "replace")))
+
 
 @dataclass(frozen=True)
 class ReviewPlace(Place):
@@ -103,7 +110,7 @@ class ReviewPlace(Place):
         """What was written in plain words, in place of JSON."""
         for folder in (self.brief.worktree, self.folder):
             if found := read_regular(folder / REVIEW_PROSE):
-                return found[:_PROSE_BYTES].decode("utf-8", "replace")
+                return quotable(found[:_PROSE_BYTES].decode("utf-8", "replace"))
         return ""
 
 
@@ -139,8 +146,8 @@ def review_place(request: ReviewRequest, sessions: Path | None) -> Iterator[Revi
         desk.mkdir()
         place = ReviewPlace(folder, replace(request.brief, worktree=desk))
         record = json.dumps(request_record(request), ensure_ascii=False, indent=1)
-        write_text(place.json, record, durable=False)
-        write_text(place.markdown, render_request(request), durable=False)
+        write_text(place.json, quotable(record), durable=False)
+        write_text(place.markdown, quotable(render_request(request)), durable=False)
         yield place
 
 
@@ -182,8 +189,8 @@ def tell_fault(place: Place, fault: Fault) -> None:
     with contextlib.suppress(FileNotFoundError):
         (place.folder / PROPOSAL).replace(place.folder / EARLIER_PROPOSAL)
     record = json.loads(render_json(place.brief)) | {"repair": fault_record(fault)}
-    write_text(place.json, json.dumps(record, ensure_ascii=False, indent=1), durable=False)
-    write_text(place.markdown, f"{render_fault(fault)}\n{render_markdown(place.brief)}", durable=False)
+    write_text(place.json, quotable(json.dumps(record, ensure_ascii=False, indent=1)), durable=False)
+    write_text(place.markdown, quotable(f"{render_fault(fault)}\n{render_markdown(place.brief)}"), durable=False)
 
 
 def run_session(
@@ -209,7 +216,12 @@ def run_session(
         plan = read_regular(stray) if plan is None else plan
         if stray.is_symlink() or not stray.is_dir():
             stray.unlink(missing_ok=True)
-    return Ended(answer, plan)
+    return Ended(answer, plan and quotable(plan.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
+
+
+def quotable(text: str) -> str:
+    """A text that others may read: without the secrets of this process's environment."""
+    return blotted(text, secrets_of(os.environ))
 
 
 def why_it_failed(answer: Answer, program: str, timeout_seconds: float) -> str:
@@ -249,8 +261,8 @@ def forget_private(session: Path) -> None:
 
 
 def _told(place: Place) -> Place:
-    write_text(place.json, render_json(place.brief), durable=False)
-    write_text(place.markdown, render_markdown(place.brief), durable=False)
+    write_text(place.json, quotable(render_json(place.brief)), durable=False)
+    write_text(place.markdown, quotable(render_markdown(place.brief)), durable=False)
     return place
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoresearch.domain.run import RunRequest
 from autoresearch.host.figures import Figures
+from autoresearch.host.secrets import SECRET
 from autoresearch.runner.protocol import Slot
 from autoresearch.runner.slots import thread_limits
 
@@ -22,10 +22,7 @@ ALLOWED = frozenset((
     "SYSTEMROOT", "SYSTEMDRIVE", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERPROFILE", "APPDATA",
     "LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES", "PROCESSOR_ARCHITECTURE", "NUMBER_OF_PROCESSORS",
 ))  # fmt: skip
-"""Variables of ours that a run inherits; beside them those that begin with `LC_`."""
-
-SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE", re.IGNORECASE)
-"""Names that are never inherited, whatever list they are on."""
+"""Variables of ours that a run inherits; beside them those that begin with `LC_`, and none that names a secret."""
 
 
 def inherited_environment(source: Mapping[str, str]) -> dict[str, str]:
