@@ -192,7 +192,8 @@ def open_session(
             observe,
             partial(row_error, home.runs, {}),
             home.submissions,
-            make_reviewers(config, home.root, home.folder, home.sessions),
+            reviewers=make_reviewers(config, home.root, home.folder, home.sessions),
+            trials=_trials(parts),
         )
         _rewrite_export(home, campaign, ledger)
         _end_researchers(home, campaign, ledger)

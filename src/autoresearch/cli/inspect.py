@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from autoresearch.campaign.session import Home, find_root
 from autoresearch.cli.reading import AsJson, Lab, Name, Number, find, opened, print_json
 from autoresearch.cli.submitting import last_word
 from autoresearch.cli.terminal import Terminal
-from autoresearch.cli.writing import summarise_campaign, write_campaign_report
+from autoresearch.cli.writing import learnt_in, summarise_campaign, write_campaign_report
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.line import what
 from autoresearch.domain.metric import Direction
@@ -33,6 +33,7 @@ from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.report.bill import contributions
 from autoresearch.report.disturbed import machine
 from autoresearch.report.gist import gist
+from autoresearch.report.learnt import learnt_sentences
 from autoresearch.report.words import explain, number_in
 from autoresearch.researchers.quoting import one_line
 
@@ -51,10 +52,14 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
         live = [e for e in ledger.experiments(chosen.name) if e.stage is not Stage.SETTLED]
         process = home.running_process()
         running = [(e.number, run.slot) for e in live for run in e.runs if run.result is None]
+        learnt = learnt_in(ledger, chosen.name)
         waiting = [each for each in home.submissions.waiting() if ledger.submitted(each.commit) is None]
     if as_json:
-        state = {"campaign": chosen.name, "process": process, "running": [_on(r) for r in running]}
+        state: dict[str, object] = {"campaign": chosen.name, "process": process, "running": [_on(r) for r in running]}
         state["waiting"] = [{**asdict(each), "id": each.commit[:8]} for each in waiting]
+        state["review"] = asdict(learnt.reviews[-1]) if learnt.reviews else None
+        state["reviewing"] = learnt.writing if process else ""
+        state["open_ideas"] = [asdict(idea) for idea in learnt.ideas]
         print_json({**state, "live": [_record(e) for e in live], "summary": summary.to_dict()})
         return
     console = Terminal()
@@ -67,6 +72,8 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
     beside = f", {unmeasured} of them never run" if unmeasured else ""
     console.print(f"{summary.num_experiments} experiments ({verdicts}{beside}){rate}", markup=False, soft_wrap=True)
     for sentence in (*gist(summary), *contributions(summary), *summary.remarks):
+        console.print(sentence, markup=False, soft_wrap=True)
+    for sentence in learnt_sentences(learnt if process else replace(learnt, writing="")):
         console.print(sentence, markup=False, soft_wrap=True)
     if process:
         for experiment in live:
@@ -163,6 +170,8 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
     line("cost", _cost(plan))
     line("used", _used(plan.usage) if plan.usage else None)
     line("plan drift", experiment.plan_drift)
+    line("", "nothing of the plan was carried out: its idea is open" if experiment.drops_idea else None)
+    line("takes up", plan.idea and f"the open idea {plan.idea}")
     line("handed in", plan.submitted)
     line("commit", experiment.commit)
     line("parent", experiment.parent)
@@ -269,13 +278,14 @@ def _rival(experiment: Experiment, experiments: list[Experiment]) -> Experiment 
 
 
 def _changed(experiment: Experiment, experiments: list[Experiment]) -> str:
-    """Constants that differ from the parent's, as far as the parent is one of ours."""
+    """Constants that differ from the parent's, and what else changed by name, as far as the parent is one of ours."""
     parent = next((e for e in experiments if e.commit == experiment.parent), None)
     if parent is None or parent is experiment:
         return ""
     before, after = parent.constants, experiment.constants
     names = [name for name in after if name in before and before[name] != after[name]]
-    return ", ".join(f"{name} {before[name]} -> {after[name]}" for name in names)
+    code = [name for name in experiment.changed if name not in names]
+    return ", ".join([*(f"{name} {before[name]} -> {after[name]}" for name in names), *code])
 
 
 def diff(which: Number, lab: Lab = Path(), campaign: Name = None) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from autoresearch import __version__
-from autoresearch.cli import campaign, confirm, derive, doctor, inspect, lab, mcp_server, measure, trying
+from autoresearch.cli import campaign, confirm, derive, doctor, inspect, journal, lab, mcp_server, measure, trying
 from autoresearch.errors import AutoResearchError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ campaign.register(app)
 trying.register(app)
 mcp_server.register(app)
 inspect.register(app)
+journal.register(app)
 measure.register(app)
 confirm.register(app)
 derive.register(app)

@@ -7,14 +7,17 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 
+from autoresearch.campaign.journal import read_journal
 from autoresearch.campaign.sealed import ALARM, AUDITED
 from autoresearch.campaign.session import Home
 from autoresearch.domain.experiment import order_of_verdicts
+from autoresearch.domain.learnt import open_ideas
 from autoresearch.domain.run import Split
 from autoresearch.domain.verdict import Verdict
 from autoresearch.host.clock import SystemClock
 from autoresearch.judge.confirm import Confirmation
 from autoresearch.ledger.ledger import Campaign, Event, Ledger
+from autoresearch.report.learnt import Learnt, learnt_lines
 from autoresearch.report.markdown import Context, write_report
 from autoresearch.report.summary import Summary, summarise
 
@@ -72,6 +75,19 @@ def summarise_campaign(ledger: Ledger, campaign: Campaign) -> Summary:
     return replace(summary, remarks=(*audit_remarks(events), *summary.remarks))
 
 
+def learnt_in(ledger: Ledger, campaign: str) -> Learnt:
+    """What a campaign wrote down for itself."""
+    known, experiments = read_journal(ledger.journal(campaign)), ledger.experiments(campaign)
+    return Learnt(
+        reviews=known.reviews,
+        ideas=open_ideas(experiments, known.reviews, known.ideas, known.closed),
+        drifted=[e for e in experiments if e.plan_drift],
+        writing=next(iter(known.begun.values()), ""),
+        cost_usd=known.cost_usd,
+        tokens=known.tokens,
+    )
+
+
 def audit_remarks(events: Iterable[Event]) -> list[str]:
     """What audits on sealed data say of a campaign: the alarm if it rang, and the newest audit."""
     told = {event.what: event.detail for event in events if event.what in (AUDITED, ALARM)}
@@ -88,6 +104,7 @@ def write_campaign_report(home: Home, campaign: Campaign, directory: Path | None
         experiments = ledger.experiments(campaign.name)
         sessions = sessions_of(ledger, campaign.name)
         summary = summarise_campaign(ledger, campaign)
+        learnt = learnt_lines(learnt_in(ledger, campaign.name))
     finally:
         ledger.close()
     results = [run.result for experiment in experiments for run in experiment.runs if run.result]
@@ -107,6 +124,7 @@ def write_campaign_report(home: Home, campaign: Campaign, directory: Path | None
         seeds=f"campaign seed {campaign.seed}; replicate j of every commit runs under the same seed j",
         environment=environment,
         has_pairs=(folder / "confirm.png").is_file(),
+        learnt=learnt,
     )
     return write_report(folder, experiments, campaign.metric, context, summary=summary), summary
 

@@ -69,6 +69,8 @@ class Context:
     """Versions and settings that the numbers depend on."""
     has_pairs: bool = False
     """Whether `confirm.png` lies beside the report."""
+    learnt: Sequence[str] = ()
+    """Lines of the section on reviews, open ideas and drift, escaped."""
 
 
 def write_report(
@@ -122,6 +124,7 @@ def render(experiments: Sequence[Experiment], summary: Summary, context: Context
         _kept(summary),
         _phases(summary),
         _contributions(experiments, summary),
+        context.learnt,
         _graveyard(summary),
         _calibration(summary),
         _numbers(summary),
