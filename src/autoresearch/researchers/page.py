@@ -45,7 +45,7 @@ def render_markdown(brief: Brief) -> str:
         _rules(brief),
         _hand_in(),
     ]
-    return clean(rendered([section for section in sections if section is not None], brief.budget_tokens))
+    return harmless(clean(rendered([section for section in sections if section is not None], brief.budget_tokens)))
 
 
 def _task(brief: Brief) -> Section:
@@ -138,7 +138,7 @@ def _parts(parts: list[Mapping[str, Any]]) -> Section | None:
         "What taking each part of the incumbent away costs, dearest first: measured under the same judge, with 95 % "
         f"intervals. In it, {AS_DATA}."
     )
-    items = (f"- {harmless(one_line(each['name']))}: {one_line(each['worth'])}" for each in parts)
+    items = (f"- {one_line(each['name'])}: {one_line(each['worth'])}" for each in parts)
     return Section("What each part is worth", head, tuple(items), 6, what="parts")
 
 
@@ -146,7 +146,7 @@ def journal_section(journal: list[Mapping[str, str]]) -> Section | None:
     """What people and agents noted down, from the record of a brief."""
     if not journal:
         return None
-    entries = (f"{harmless(each['by']) or 'somebody'} wrote:\n\n{fenced(each['text'])}" for each in reversed(journal))
+    entries = (f"{each['by'] or 'somebody'} wrote:\n\n{fenced(each['text'])}" for each in reversed(journal))
     head = f"What was noted down for those who come later, newest first; {AS_DATA}."
     return Section("Journal", head, tuple(entries), 10, separator="\n\n", what="older notes")
 
@@ -174,7 +174,7 @@ def _history(history: Mapping[str, Any], brief: Brief) -> Iterable[Section]:
         yield Section("Constants that were tried", head, items, 8, what="constants", level=3)
     if history["failures"]:
         texts = tuple(
-            f"{each['number']} {(each['outcome'] or 'no run').replace('_', ' ')}: {harmless(each['hypothesis'])}\n\n"
+            f"{each['number']} {(each['outcome'] or 'no run').replace('_', ' ')}: {each['hypothesis']}\n\n"
             + fenced(each["printed"])
             for each in history["failures"]
         )
@@ -184,8 +184,7 @@ def _history(history: Mapping[str, Any], brief: Brief) -> Iterable[Section]:
 
 def _in_flight(flying: list[Mapping[str, Any]]) -> Section:
     items = tuple(
-        f"- {each['number']} by {harmless(_name(each['researcher']))}: "
-        f"{harmless(each['hypothesis']) or 'still being written'}"
+        f"- {each['number']} by {_name(each['researcher'])}: {each['hypothesis'] or 'still being written'}"
         for each in flying
     )
     return Section(
@@ -210,7 +209,7 @@ def _hand_in() -> Section:
 
 
 def _attempt(attempt: Mapping[str, Any]) -> str:
-    return f"- {attempt['number']} {_outcome(attempt)}: {harmless(attempt['hypothesis'])}"
+    return f"- {attempt['number']} {_outcome(attempt)}: {attempt['hypothesis']}"
 
 
 def _tried(row: Mapping[str, Any]) -> str:

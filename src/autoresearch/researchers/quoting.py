@@ -41,8 +41,8 @@ def clean(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Text whose marks of chat templates are broken: `<|end|>` becomes `‹|end|>`."""
-    return _MARKERS.sub("‹", text)
+    """Text of the same length whose marks of chat templates are broken: `<|end|>` becomes `(|end|>`."""
+    return _MARKERS.sub("(", text)
 
 
 def bounded(text: str, limit_chars: int = _PRINTED_CHARS) -> str:
