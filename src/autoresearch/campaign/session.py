@@ -193,7 +193,6 @@ def open_session(
             partial(row_error, home.runs, {}),
             home.submissions,
             reviewers=make_reviewers(config, home.root, home.folder, home.sessions),
-            trials=_trials(parts),
         )
         _rewrite_export(home, campaign, ledger)
         _end_researchers(home, campaign, ledger)
