@@ -8,8 +8,13 @@ informative end, with a line that says how much. Pure: the same sections and bud
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_NO_LETTER = re.compile(r"[^A-Za-z]")
+_BEYOND = re.compile(r"[^\x00-\x7f]+")
+_SIGN = re.compile(r"[\n\x21-\x40\x5b-\x60\x7b-\x7f]")
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,16 @@ class Section:
 
 
 def estimated_tokens(text: str) -> int:
-    """How many tokens a text is at most, for the tokenizers of models in use.
+    """How many tokens a text is for a small vocabulary; large ones need a quarter less.
 
-    Prose and code have four to five characters for a token and figures fewer than three, so three is on the safe side
-    of a page of both. Beyond ASCII it is one token for every two bytes of UTF-8: three for two ideographs.
+    A token for every three and a half letters, for each digit, each other sign and each line, and for every one and a
+    half bytes of UTF-8 beyond ASCII. For a vocabulary of 49,152 (SmolLM2) that is 3 to 11 % above what was counted for
+    briefs, documents and code, 4 to 60 % above for Japanese, Russian and pictures, and 11 % below for a table of bare
+    figures. Parts add up to no less than the whole.
     """
-    beyond = [character for character in text if character > "\x7f"]
-    return math.ceil((len(text) - len(beyond)) / 3 + len("".join(beyond).encode("utf-8", "replace")) / 2)
+    letters = len(text) - len(_NO_LETTER.findall(text))
+    beyond = "".join(_BEYOND.findall(text)).encode("utf-8", "replace")
+    return math.ceil(letters / 3.5 + len(_SIGN.findall(text)) + 0.65 * len(beyond))
 
 
 def rendered(sections: Sequence[Section], budget_tokens: int) -> str:
