@@ -4,6 +4,7 @@
 |-------------------------------|-------------------------------------------------------------------------|
 | no baseline                   | it is recorded and its runs are asked for                               |
 | a researcher was at work      | its edits are committed as they stand, the experiment ends without a run |
+| a proposal was handed in      | it is tried again, and then nobody can mend it                          |
 | a change was being computed   | it is computed again                                                    |
 | a run was intended            | the same request goes to the engine again, which attaches, reads or runs |
 | proposed or rebased, not run  | it waits for a slot                                                     |
@@ -68,10 +69,14 @@ def _resume(experiment: Experiment, board: Board, workspace: Workspace, review: 
         if review.derive(experiment):
             board.fresh.append(number)
         return f"#{number}: its change was computed again"
+    if experiment.stage is Stage.PROPOSING and experiment.commit is not None and not experiment.reason:
+        board.unchecked.append(number)
+        return f"#{number}: waits for its preflight"
     if experiment.stage is Stage.PROPOSING:
         commit = workspace.salvage(number, experiment.parent)
         kept = f"; its edits are kept at {commit[:8]}" if commit else ""
-        review.decide(replace(experiment, commit=commit), Verdict.CRASH, f"interrupted while it was written{kept}")
+        what = f"while it was mended ({experiment.reason})" if experiment.reason else "while it was written"
+        review.decide(replace(experiment, commit=commit), Verdict.CRASH, f"interrupted {what}{kept}")
         return f"#{number}: {experiment.researcher} was interrupted while writing it{kept}"
     return _queue(experiment, board, review)
 
@@ -108,6 +113,7 @@ def _ask_for_baseline(plan: Plan, board: Board, ledger: Ledger, workspace: Works
             commit=workspace.base,
             proposal=Proposal("baseline", Kind.BASELINE),
             content=measured.content,
+            meaning=measured.meaning,
             constants=measured.constants,
         )
         board.put(ledger.begin_experiment(untouched))

@@ -295,6 +295,7 @@ def with_change(experiment: Experiment, change: Change) -> Experiment:
         lines_added=change.lines_added,
         lines_removed=change.lines_removed,
         content=change.content,
+        meaning=change.meaning,
         constants=change.constants,
         changed=change.names[:MOST_NAMES],
     )

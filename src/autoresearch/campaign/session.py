@@ -5,6 +5,7 @@
   lock, session.json        who is running a campaign now
   submitted/…               changes that were handed in and wait for a session
   runs/<campaign>/…         a folder for each run: log, answer, metrics
+  preflights/<campaign>/…   the same for each trial of a few steps
   sessions/…                briefs and logs of researchers that are commands
   worktrees/…               a checkout for each proposal being written
   cache/…                   compilers' caches, kept from run to run
@@ -19,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -28,9 +29,11 @@ import filelock
 import psutil
 
 from autoresearch import __version__
+from autoresearch.campaign.admission import Trials
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.choice import Choice, check_comparable, choose_campaign, rotation_of
 from autoresearch.campaign.curves import Curves
+from autoresearch.campaign.faults import House
 from autoresearch.campaign.journal import read_journal
 from autoresearch.campaign.profile import machine_profile
 from autoresearch.campaign.review import Observe
@@ -56,6 +59,7 @@ from autoresearch.researchers.agents import AGENTS
 from autoresearch.researchers.session import end_reviews, end_sessions
 from autoresearch.runner.environment import measured_variables, resolve_program
 from autoresearch.runner.local import LocalEngine, Recipe
+from autoresearch.runner.progress import Watch
 from autoresearch.runner.protocol import Slot
 from autoresearch.runner.slots import make_slots, slot_kind, thread_count
 
@@ -84,6 +88,11 @@ class Home:
     def campaign(self, name: str) -> Path:
         """Exports and report of one campaign."""
         return self.folder / "campaigns" / name
+
+    @property
+    def preflights(self) -> Path:
+        """A folder for each trial of a few steps."""
+        return self.folder / "preflights"
 
     @property
     def sessions(self) -> Path:
@@ -193,6 +202,7 @@ def open_session(
             partial(row_error, home.runs, {}),
             home.submissions,
             reviewers=make_reviewers(config, home.root, home.folder, home.sessions),
+            trials=_trials(parts),
         )
         _rewrite_export(home, campaign, ledger)
         _end_researchers(home, campaign, ledger)
@@ -404,36 +414,61 @@ def plan_of(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Pat
 
 
 def _engine(parts: _Parts, curves: Curves) -> LocalEngine:
-    config, campaign, workspace, hardware = parts.config, parts.campaign, parts.workspace, parts.hardware
-    measured = _measured(parts)
-    recipe = Recipe(
+    return _local_engine(parts, parts.home.runs, _recipe(parts), curves.watch)
+
+
+def _recipe(parts: _Parts) -> Recipe:
+    config = parts.config
+    rotation = {"AUTORESEARCH_EVAL_ROTATION": str(config.metric.rotation)}
+    return Recipe(
         run=config.lab.run,
-        metric=campaign.metric,
+        metric=parts.campaign.metric,
         check=config.lab.check,
         evaluate=config.lab.evaluate,
         check_timeout_seconds=config.budget.check_timeout_seconds,
         evaluate_timeout_seconds=config.budget.evaluate_timeout_seconds,
-        protected=workspace.protected_hashes(campaign.base),
-        environment={**measured, **config.lab.environment, "AUTORESEARCH_EVAL_ROTATION": str(config.metric.rotation)},
+        protected=parts.workspace.protected_hashes(parts.campaign.base),
+        environment={**_measured(parts), **config.lab.environment, **rotation},
         budget_clock=config.budget.clock,
         log_limit_bytes=int(config.budget.log_limit_mb * 1e6),
     )
+
+
+def _local_engine(parts: _Parts, directory: Path, recipe: Recipe, watch: Watch | None = None) -> LocalEngine:
     return LocalEngine(
         parts.slots,
-        parts.home.runs,
+        directory,
         recipe,
-        checkout=workspace.checkout,
-        discard=workspace.discard,
-        threads=lambda slot: thread_count(slot, parts.slots, hardware),
+        checkout=parts.workspace.checkout,
+        discard=parts.workspace.discard,
+        threads=lambda slot: thread_count(slot, parts.slots, parts.hardware),
         environment={
-            **hardware.to_dict(),
+            **parts.hardware.to_dict(),
             "autoresearch": __version__,
-            "lab_hash": config.comparable_hash(),
-            "measured": measured,
+            "lab_hash": parts.config.comparable_hash(),
+            "measured": _measured(parts),
         },
-        watch=curves.watch,
+        watch=watch,
         clock=parts.clock,
     )
+
+
+def _trials(parts: _Parts) -> Trials:
+    """How proposals are tried before their run: with the very engine of runs, in folders of their own."""
+    config, preflight, slots = parts.config, parts.config.preflight, parts.slots
+    gpus = [gpu for slot in slots for gpu in parts.hardware.gpus if slot.gpu in (gpu.uuid, str(gpu.index))]
+    memory = min((gpu.memory_bytes for gpu in gpus), default=parts.hardware.memory_bytes)
+    house = House(resolve_program(config.lab.run)[0] == sys.executable, float(memory) or None, bool(gpus))
+    engine = None
+    if preflight.run is not None:
+        told = {"AUTORESEARCH_PREFLIGHT": "1", "AUTORESEARCH_MAX_STEPS": str(preflight.steps)}
+        own, recipe = {**preflight.environment, **told}, _recipe(parts)
+        engine = _local_engine(
+            parts,
+            parts.home.preflights,
+            replace(recipe, run=preflight.run, evaluate=None, environment={**recipe.environment, **own}),
+        )
+    return Trials(engine, preflight.seconds, preflight.timeout_seconds, preflight.repairs, house)
 
 
 def _measured(parts: _Parts) -> dict[str, str]:

@@ -72,6 +72,7 @@ def _writer(
             sessions=sessions,
             read_only=(root,),
             hidden=(folder, *_data_folders(config)),
+            keeps=config.preflight.repairs > 0,
         )
     assert section.command is not None
     return CommandResearcher(
@@ -80,6 +81,7 @@ def _writer(
         timeout_seconds=section.timeout_seconds,
         pass_environment=section.pass_environment,
         sessions=sessions,
+        keeps=config.preflight.repairs > 0,
     )
 
 

@@ -27,6 +27,7 @@ from autoresearch.lab.sections import (
     CampaignSection,
     LabSection,
     MetricSection,
+    PreflightSection,
     ResearcherSection,
     Section,
     SlotsSection,
@@ -49,6 +50,7 @@ class LabConfig(Section):
     lab: LabSection
     metric: MetricSection
     budget: BudgetSection
+    preflight: PreflightSection = PreflightSection()
     slots: SlotsSection = SlotsSection()
     telemetry: TelemetrySection = TelemetrySection()
     campaign: CampaignSection = CampaignSection()
@@ -156,6 +158,7 @@ def check_lab(root: Path, config: LabConfig, *, proposes: bool = True) -> None:
     _check_files(root, config, list(files))
     for key in ("run", "check", "evaluate"):
         _check_command(root, f"lab.{key}", getattr(config.lab, key) or (), files)
+    _check_command(root, "preflight.run", config.preflight.run or (), files)
     for number, researcher in enumerate(config.researcher, start=1):
         if proposes and researcher.program:
             key = "command" if researcher.command else "kind"

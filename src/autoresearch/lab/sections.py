@@ -88,6 +88,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
+def _unreserved(value: dict[str, str]) -> dict[str, str]:
+    """Variables that a lab may set for its runs."""
+    for name, text in value.items():
+        if name.upper().startswith("AUTORESEARCH_") and name != "AUTORESEARCH_DATA_DIR":
+            raise mistake(f"sets {name}: names that begin with AUTORESEARCH_ are ours, choose another")
+        if not name or "=" in name or "\0" in name + text:
+            raise mistake(f"has the name {name!r}: a variable's name has no = and no NUL in it")
+    return value
+
+
 class LabSection(Section):
     """What is studied, and which of its files a researcher may edit."""
 
@@ -168,12 +178,7 @@ class LabSection(Section):
     @field_validator("environment")
     @classmethod
     def _reserved(cls, value: dict[str, str]) -> dict[str, str]:
-        for name, text in value.items():
-            if name.upper().startswith("AUTORESEARCH_") and name != "AUTORESEARCH_DATA_DIR":
-                raise mistake(f"sets {name}: names that begin with AUTORESEARCH_ are ours, choose another")
-            if not name or "=" in name or "\0" in name + text:
-                raise mistake(f"has the name {name!r}: a variable's name has no = and no NUL in it")
-        return value
+        return _unreserved(value)
 
     @field_validator("program")
     @classmethod
@@ -278,6 +283,44 @@ class BudgetSection(Section):
     def run_timeout_seconds(self) -> float:
         """When a run is killed, in seconds from its start: as set, or twice the budget and a minute."""
         return 2 * self.seconds + 60 if self.timeout_seconds is None else self.timeout_seconds
+
+
+class PreflightSection(Section):
+    """A few real steps of a proposal before it gets its run; what is wrong goes back to its researcher."""
+
+    run: _Command | None = Field(
+        default=None,
+        title="a command, as a list of strings or one line",
+        description="The command of a trial, started as a run is, on a slot that is free, with "
+        "AUTORESEARCH_PREFLIGHT=1 and AUTORESEARCH_MAX_STEPS; it ends with 0 when all is well, and no number that it "
+        "prints counts. Default: nothing is executed; changed Python files are compiled, which finds mistakes of "
+        "syntax.",
+    )
+    steps: int = Field(
+        default=3, ge=1, title="a whole number of at least 1", description="Told to a trial as AUTORESEARCH_MAX_STEPS."
+    )
+    seconds: _Seconds = Field(
+        default=10.0, description="Told to a trial as AUTORESEARCH_BUDGET_SECONDS; never more than `budget.seconds`."
+    )
+    timeout_seconds: _Seconds = Field(default=120.0, description="When a trial is killed, counted from its start.")
+    repairs: int = Field(
+        default=2,
+        ge=0,
+        le=10,
+        title="a whole number from 0 to 10",
+        description="How often a proposal goes back to the session that wrote it: for a failed trial, for edits that "
+        "are refused, for too much memory; once for a duplicate. 0 = never.",
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict,
+        title='a table of texts, such as { SMALL = "1" }',
+        description="Further environment variables of trials, beside `lab.environment`.",
+    )
+
+    @field_validator("environment")
+    @classmethod
+    def _reserved(cls, value: dict[str, str]) -> dict[str, str]:
+        return _unreserved(value)
 
 
 class TelemetrySection(Section):

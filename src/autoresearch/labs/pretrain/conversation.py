@@ -63,6 +63,8 @@ class Settings:
     """Which of the disjoint sets of validation rows is scored; the harness moves on when one has been used for long."""
     fraction: float = 1.0
     """Share of the evaluation rows that is scored, strided: the same for all runs that are to be compared."""
+    preflight: bool = False
+    """A trial of a few steps: it is examined on training rows, and has no score."""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -83,6 +85,7 @@ class Settings:
             split=choice("AUTORESEARCH_EVAL_SPLIT", "val", "test"),
             rotation=_count("AUTORESEARCH_EVAL_ROTATION", 0, 0),
             fraction=min(1.0, _number("AUTORESEARCH_EVAL_FRACTION", 1e-6)),
+            preflight=choice("AUTORESEARCH_PREFLIGHT", "0", "1") == "1",
         )
 
 
@@ -339,8 +342,12 @@ class Conversation:
             )
         began = self.now()
         data = self.opened()
-        rows, numbers = data.eval_rows(self.settings.split, self.settings.rotation)
-        count = max(1, round(self.settings.fraction * len(rows)))
+        if self.settings.preflight:
+            numbers = np.arange(min(rows_per_batch, data.num_train_rows))
+            rows = data.train_rows(numbers)
+        else:
+            rows, numbers = data.eval_rows(self.settings.split, self.settings.rotation)
+        count = len(rows) if self.settings.preflight else max(1, round(self.settings.fraction * len(rows)))
         some = np.arange(count) * len(rows) // count
         rows, numbers = rows[some], numbers[some]
         secret = np.random.default_rng()  # from the system's entropy: nobody else knows it

@@ -160,8 +160,11 @@ def conclude(talk: Conversation) -> int:
     if talk.score is None:
         print("FAIL: the program ended without asking for its evaluation", flush=True)
         return 1
+    if talk.settings.preflight and math.isfinite(talk.score.bpb):
+        print(f"preflight: {talk.steps} steps and the questions of an evaluation, on training rows, came through")
+        return 0
     summary = talk.summary()
-    if talk.settings.run_dir:
+    if talk.settings.run_dir and not talk.settings.preflight:
         publish(talk, talk.score, talk.settings.run_dir, summary)
     if not math.isfinite(talk.score.bpb):
         print(f"FAIL: val_bpb is nan after {talk.steps} steps", flush=True)

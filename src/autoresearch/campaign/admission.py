@@ -1,0 +1,367 @@
+"""Between a proposal and its slot: is it sound, new, small enough, and does it come through its first steps?
+
+    guard, syntax, duplicates, memory      at once, in the scheduler's thread; nothing is executed
+    preflight                              a few real steps on a slot that is free, for seconds
+    a fault                                goes back to the session that wrote the change, so often at most
+
+A preflight takes a slot of its own, as a run does, and never works beside one: on a GPU it would disturb what is being
+measured, and on a processor it would take the cores of a run. So it waits for the next slot that is free, and then goes
+before the runs that wait, since it is short and its researcher is waiting. It is never evaluated and has no score. A
+change of constants by somebody who could not mend it, such as the tuner, goes without: its run would say the same.
+
+A candidate is at fault only where its parent is not: when a preflight fails, the parent makes the same steps. Where it
+fails too, it is the preflight that is unfit, and it is switched off for this session.
+
+Durable: the commit stands in the ledger before it is tried, and each trial before it begins. What a kill leaves is
+tried again by the next session, and then has nobody to go back to.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from autoresearch.campaign.board import Board, Plan
+from autoresearch.campaign.faults import House, find_fault
+from autoresearch.campaign.review import Notice, Observe, with_change, with_drift
+from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.preflight import Preflight
+from autoresearch.domain.proposal import Proposal
+from autoresearch.domain.run import Outcome, RunRequest, RunResult, first_line
+from autoresearch.domain.verdict import Verdict
+from autoresearch.lab.protocol import Refusal, Workspace
+from autoresearch.ledger.ledger import Ledger
+from autoresearch.researchers.protocol import Brief, NoProposal
+from autoresearch.researchers.repair import PRINTED_CHARS, Fault, Wrong, together
+from autoresearch.runner.protocol import Engine, Slot
+
+MOST_DISTURBED = 2
+"""Trials in a row that said nothing of the candidate, after which it gets its run untried."""
+
+DUPLICATE_RETURNS = 1
+"""A researcher that hands in what was tried twice running has no other idea just now."""
+
+_SUSPECT = (Outcome.OUT_OF_MEMORY, Outcome.TIMED_OUT)
+"""What may have come from outside: then the parent is asked each time, and not once in a session."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """How candidates are tried before they get a run."""
+
+    engine: Engine | None = None
+    """Makes a few steps; None where the lab declares none."""
+    seconds: float = 10.0
+    """Budget that a trial is told."""
+    timeout_seconds: float = 120.0
+    repairs: int = 2
+    """How often a proposal may go back to its researcher."""
+    house: House = field(default_factory=House)
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """A few steps that execute on a slot."""
+
+    slot: Slot
+    request: RunRequest
+    accused: Fault | None = None
+    """What the candidate is accused of while its parent makes the same steps; None for the candidate's own."""
+    candidate: int = 0
+    """The experiment that this is about."""
+
+
+@dataclass
+class _Held:
+    """A proposal on its way, and whoever may mend it."""
+
+    brief: Brief
+    returns: int = 0
+    """How often it went back."""
+    fault: Fault | None = None
+    """Why, the last time."""
+
+
+Admit = Callable[[Experiment], None]
+TurnDown = Callable[[Experiment, Verdict, str], None]
+GiveBack = Callable[[Experiment, Brief, Fault], bool]
+"""Has the researcher mend its change; False when it cannot, or may not any more."""
+
+
+class Admission:
+    """Proposals that were handed in and have not been let to the slots yet.
+
+    Args:
+        plan: What stays fixed.
+        board: The campaign as it stands; `unchecked` are those who wait for a trial, or for what follows from it.
+        ledger: Holds every trial.
+        workspace: The lab's repository.
+        trials: How candidates are tried.
+        observe: Told of trials and returns.
+        admit: Lets an experiment to the slots.
+        turn_down: Ends an experiment without a run.
+        give_back: Asks its researcher to mend it.
+        can_mend: Whether a researcher, by name, could.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        board: Board,
+        ledger: Ledger,
+        workspace: Workspace,
+        trials: Trials,
+        observe: Observe,
+        *,
+        admit: Admit,
+        turn_down: TurnDown,
+        give_back: GiveBack,
+        can_mend: Callable[[str], bool] = lambda name: False,
+    ) -> None:
+        self._plan, self._board, self._ledger, self._workspace = plan, board, ledger, workspace
+        self._trials, self._observe = trials, observe
+        self._admit, self._turn_down = admit, turn_down
+        self._give_back, self._can_mend = give_back, can_mend
+        self.under_way: dict[str, TrialTask] = {}
+        """Trials that execute now, by the name of their slot."""
+        self._held: dict[int, _Held] = {}
+        self._accused: deque[tuple[int, Fault]] = deque()
+        """Candidates that failed and whose parents are still to make the same steps."""
+        self._is_sound = False
+        """Whether a kept program came through a trial in this session."""
+        self._is_off = trials.engine is None
+
+    def holds(self, name: str) -> bool:
+        """Whether a proposal of this researcher is not through: it is at work, although no session is."""
+        return any(self._board.get(number).researcher == name for number in self._held)
+
+    def expect(self, number: int, brief: Brief) -> None:
+        """Remember what the researcher of an experiment was told, should its change come back."""
+        self._held[number] = _Held(brief)
+
+    def stop(self) -> None:
+        """End the trials that execute; the next session makes them again."""
+        if self._trials.engine is not None:
+            self._trials.engine.stop()
+
+    # --- what a researcher hands in ---------------------------------------------------------------------------
+
+    def take_proposal(self, experiment: Experiment, proposal: Proposal) -> None:
+        """Commit what stands in the worktree, and let it on, give it back or turn it down."""
+        number, held = experiment.number, self._held.get(experiment.number)
+        is_mended = held is not None and held.fault is not None
+        if is_mended:
+            cost, usage = together(experiment.proposal, proposal)
+            proposal = replace(proposal, cost_usd=cost, usage=usage)
+        before = experiment.commit
+        experiment = replace(experiment, proposal=proposal, reason="")
+        change = self._workspace.commit(number, experiment.parent, proposal.hypothesis)
+        fault: Fault | None
+        is_tuning = False
+        if isinstance(change, Refusal):
+            experiment = replace(experiment, commit=change.commit)
+            fault = Fault(Wrong.GUARD, change.reason)
+        else:
+            experiment = with_drift(with_change(experiment, change), change)
+            is_tuning = change.is_constants_only
+            rounding = held.brief.rounding if held else None
+            fault = find_fault(experiment, change, self._board, self._trials.house, self._plan.metric, rounding)
+        if is_mended and experiment.commit == before:
+            assert held is not None and held.fault is not None
+            self._end(experiment, held.fault)
+        elif fault is not None:
+            self._object(experiment, fault)
+        elif self._is_off or (is_tuning and not self._can_mend(experiment.researcher)):
+            self._let_on(experiment)
+        else:
+            self._board.put(self._ledger.record(experiment, "written", proposal.hypothesis))
+            self._board.unchecked.append(number)
+
+    def give_up(self, experiment: Experiment, answer: NoProposal) -> tuple[Experiment, str]:
+        """What stands in the ledger for a researcher that handed in nothing, or mended nothing."""
+        held = self._held.pop(experiment.number, None)
+        spent = Proposal("", cost_usd=answer.cost_usd, usage=answer.usage)
+        if held is None or held.fault is None:
+            plan = replace(experiment.proposal, cost_usd=spent.cost_usd, usage=spent.usage)
+            return replace(experiment, proposal=plan), answer.reason
+        cost, usage = together(experiment.proposal, spent)
+        experiment = replace(experiment, proposal=replace(experiment.proposal, cost_usd=cost, usage=usage))
+        return experiment, f"{_sentence(held.fault)}; given back, it was not mended: {answer.reason}"
+
+    def _object(self, experiment: Experiment, fault: Fault) -> None:
+        """Give a change back, or end it where that is no use."""
+        held = self._held.get(experiment.number)
+        most = min(self._trials.repairs, DUPLICATE_RETURNS) if fault.what is Wrong.DUPLICATE else self._trials.repairs
+        is_empty = fault.what is Wrong.GUARD and experiment.commit is None  # no edit at all is an answer, not a mistake
+        if held is None or held.returns >= most or is_empty:
+            self._end(experiment, fault)
+            return
+        self._leave_queue(experiment.number)
+        fault = replace(fault, returns_left=most - held.returns - 1)
+        # Recorded first: a kill from here on leaves a change that was being mended, which nobody goes on with.
+        recorded = self._ledger.record(replace(experiment, reason=_sentence(fault)), "given back", _sentence(fault))
+        experiment = self._board.put(recorded)
+        held.returns, held.fault = held.returns + 1, fault
+        if self._give_back(experiment, held.brief, fault):
+            self._observe(Notice("given back", experiment, _sentence(fault)))
+        else:
+            self._end(experiment, fault)
+
+    def _end(self, experiment: Experiment, fault: Fault) -> None:
+        self._leave_queue(experiment.number)
+        held = self._held.pop(experiment.number, None)
+        verdict = Verdict.DISCARD if fault.what is Wrong.DUPLICATE else Verdict.CRASH
+        again = held.returns if held else 0
+        times = f"; given back {'once' if again == 1 else f'{again} times'}" if again else ""
+        self._turn_down(experiment, verdict, f"{_sentence(fault)}{times}")
+
+    def _let_on(self, experiment: Experiment) -> None:
+        self._leave_queue(experiment.number)
+        self._held.pop(experiment.number, None)
+        self._admit(experiment)
+
+    def _leave_queue(self, number: int) -> None:
+        if number in self._board.unchecked:
+            self._board.unchecked.remove(number)
+
+    # --- trials -----------------------------------------------------------------------------------------------
+
+    def next(self, slot: Slot, homes: frozenset[str]) -> tuple[TrialTask, Callable[[], RunResult]] | None:
+        """The trial that a free slot is to make now.
+
+        Args:
+            slot: The free one.
+            homes: Names of all slots: a trial that may still be executing goes on where it began.
+        """
+        engine = self._trials.engine
+        if engine is None or self._is_off:
+            for number in list(self._board.unchecked):  # of a session that had trials
+                self._let_on(self._board.get(number))
+            return None
+        if accused := self._next_accused():
+            number, fault = accused
+            task = self._begin(self._parent_of(number), slot, fault, number)
+        else:
+            waiting = (number for number in self._board.unchecked if self._may_begin(number, slot.name, homes))
+            candidate = next(waiting, None)
+            if candidate is None:
+                return None
+            task = self._begin(self._board.get(candidate), slot, None, candidate)
+        return task, partial(engine.execute, task.request, slot)
+
+    def take(self, task: TrialTask, result: RunResult | None) -> None:
+        """Take in how a trial ended; None when it failed for a reason of our own."""
+        del self.under_way[task.slot.name]
+        if result is None:
+            return
+        tried = self._record(task, result)
+        trial = tried.preflights[-1]
+        if trial.outcome is Outcome.INTERRUPTED:
+            return  # it waits where it waited, and the next session tries it again
+        if task.accused is not None:
+            self._take_parents(task, trial)
+        elif trial.outcome is Outcome.DISTURBED:
+            self._take_disturbed(tried)
+        elif trial.failed:
+            self._accuse(tried, trial)
+        else:
+            self._let_on(tried)
+
+    def _next_accused(self) -> tuple[int, Fault] | None:
+        """A candidate whose parent is to make the same steps now; what is settled meanwhile goes back at once."""
+        for number, fault in list(self._accused):
+            if self._is_sound and self._board.get(number).preflights[-1].outcome not in _SUSPECT:
+                self._accused.remove((number, fault))
+                self._object(self._board.get(number), fault)
+            elif all(task.request.experiment != self._parent_of(number).number for task in self.under_way.values()):
+                self._accused.remove((number, fault))
+                return number, fault
+        return None
+
+    def _parent_of(self, number: int) -> Experiment:
+        return self._board.get(self._board.kept.get(self._board.get(number).parent, 0))  # before any keep: #0
+
+    def _may_begin(self, number: int, slot: str, homes: frozenset[str]) -> bool:
+        at_work = {task.candidate for task in self.under_way.values()} | {accused for accused, _ in self._accused}
+        if number in at_work:
+            return False
+        begun = _begun(self._board.get(number))
+        return begun is None or begun.slot == slot or begun.slot not in homes
+
+    def _begin(self, experiment: Experiment, slot: Slot, accused: Fault | None, candidate: int) -> TrialTask:
+        assert experiment.commit is not None
+        if _begun(experiment) is None:
+            trial = Preflight(experiment.commit, slot.name)
+            experiment = replace(experiment, preflights=(*experiment.preflights, trial))
+            experiment = self._board.put(self._ledger.record(experiment, "preflight began", slot.name))
+        assert experiment.commit is not None
+        request = RunRequest(
+            campaign=self._plan.campaign,
+            experiment=experiment.number,
+            ordinal=len(experiment.preflights) - 1,
+            commit=experiment.commit,
+            seed=self._plan.seed_for(0),
+            budget_seconds=min(self._trials.seconds, self._plan.budget_seconds),
+            timeout_seconds=self._trials.timeout_seconds,
+        )
+        task = self.under_way[slot.name] = TrialTask(slot, request, accused, candidate)
+        self._observe(Notice("preflight", experiment, slot.name))
+        return task
+
+    def _record(self, task: TrialTask, result: RunResult) -> Experiment:
+        """Write down how a trial ended; whatever number it printed is left out, since it means nothing."""
+        experiment = self._board.get(task.request.experiment)
+        # No score was asked for, so none is missed.
+        outcome = Outcome.FINISHED if result.outcome is Outcome.NO_METRIC else result.outcome
+        detail = "" if outcome is Outcome.FINISHED else result.detail[-2 * PRINTED_CHARS :]
+        if len(result.detail) > len(detail) > 0:
+            detail = f"{first_line(result.detail)}\n\n{detail}"
+        ended = replace(experiment.preflights[-1], outcome=outcome, detail=detail, wall_seconds=result.wall_seconds)
+        experiment = replace(experiment, preflights=(*experiment.preflights[:-1], ended))
+        return self._board.put(self._ledger.record(experiment, "preflight ended", f"{outcome} {first_line(detail)}"))
+
+    def _take_disturbed(self, experiment: Experiment) -> None:
+        """Once more, and then without: what comes from outside is not to keep a change from its run."""
+        last = experiment.preflights[-MOST_DISTURBED:]
+        if len(last) == MOST_DISTURBED and all(trial.outcome is Outcome.DISTURBED for trial in last):
+            self._let_on(experiment)
+
+    def _accuse(self, experiment: Experiment, trial: Preflight) -> None:
+        fault = Fault(Wrong.PREFLIGHT, f"{trial.outcome}: {first_line(trial.detail)}", trial.detail)
+        if self._is_sound and trial.outcome not in _SUSPECT:
+            self._object(experiment, fault)
+        else:
+            self._accused.append((experiment.number, fault))
+
+    def _take_parents(self, task: TrialTask, trial: Preflight) -> None:
+        """A parent that comes through proves the candidate at fault; one that fails proves the trial unfit."""
+        assert task.accused is not None
+        candidate = self._board.get(task.candidate)
+        if trial.failed:
+            self._is_off = True
+            number = task.request.experiment
+            text = (
+                f"the preflight is switched off for this session, because #{number}, which was kept, fails it too "
+                f"({trial.outcome}: {first_line(trial.detail)}): see [preflight] in autoresearch.toml"
+            )
+            self._observe(Notice("unfit", self._board.get(number), text))
+            self._accused.clear()
+            self._let_on(candidate)  # the others with it, as soon as a slot is free
+        elif trial.outcome is Outcome.FINISHED:
+            self._is_sound = True
+            self._object(candidate, task.accused)
+        else:
+            self._let_on(candidate)  # nobody can say
+
+
+def _begun(experiment: Experiment) -> Preflight | None:
+    """A trial of the present commit that was begun and has no answer yet."""
+    last = experiment.preflights[-1] if experiment.preflights else None
+    return last if last is not None and last.outcome is None and last.commit == experiment.commit else None
+
+
+def _sentence(fault: Fault) -> str:
+    """A fault as the ledger tells it."""
+    return f"preflight: {fault.sentence}" if fault.what is Wrong.PREFLIGHT else fault.sentence

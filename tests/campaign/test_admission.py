@@ -1,0 +1,188 @@
+"""Before a slot is spent: trials, returns, duplicates and memory, with the real scheduler in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autoresearch.campaign.admission import Trials
+from autoresearch.campaign.simulation import Physics, SimulatedWorkspace, World, simulate
+from autoresearch.domain.budget import Limits
+from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.run import Outcome
+from autoresearch.domain.verdict import Verdict
+from autoresearch.ledger.ledger import Ledger
+from autoresearch.testing.faults import simulate_with_kills
+
+QUIET = Physics(refused_share=0, conflict_share=0, crash_share=0, disturbed_share=0)
+FLAWED = replace(QUIET, flawed_share=0.4)
+
+
+def played(world: World, experiments: int = 30, **keywords: object) -> list[Experiment]:
+    """The experiments of a campaign with trials, the baseline left out."""
+    ledger = simulate(world, limits=Limits(experiments=experiments), preflight=True, **keywords)  # type: ignore[arg-type]
+    return ledger.experiments("sim")[1:]
+
+
+def test_a_candidate_that_fails_its_first_steps_never_gets_a_slot() -> None:
+    """It goes back, twice at most; what fails then ends as a crash with a sentence, and without a run."""
+    experiments = played(World(seed=1, physics=FLAWED), 40)
+    mended = [e for e in experiments if e.runs and len({trial.commit for trial in e.preflights}) > 1]
+    ended = [e for e in experiments if e.preflights and e.preflights[-1].failed]
+
+    assert mended and ended
+    assert all(not e.runs and e.verdict is Verdict.CRASH and len(e.preflights) == 3 for e in ended)
+    assert {e.reason for e in ended} == {"preflight: crashed: NameError: drawn; given back 2 times"}
+    assert all([trial.failed for trial in e.preflights[:-1]] == [True] * (len(e.preflights) - 1) for e in mended)
+    assert all(e.preflights[-1].commit in (e.commit, *e.revisions) for e in mended)
+    tried = [e for e in experiments if e.runs]
+    assert all(e.preflights and not e.preflights[-1].failed for e in tried)
+
+
+def test_a_trial_is_in_the_ledger_with_what_it_cost() -> None:
+    """Before it begins and after it ends; the researcher's bill has both of its sessions."""
+    world = World(seed=1, physics=replace(FLAWED, proposal_cost_usd=0.5))
+    ledger = simulate(world, limits=Limits(experiments=10), preflight=True)
+    returned = [e.experiment for e in ledger.events("sim") if e.what == "given back"]
+    mended = next(e for e in ledger.experiments("sim") if returned.count(e.number) == 1 and e.runs)
+    seconds = [trial.wall_seconds for trial in mended.preflights]
+    events = [e.what for e in ledger.events("sim") if e.experiment == mended.number]
+
+    assert all(5 <= each <= 15 for each in seconds)
+    assert mended.proposal.cost_usd == 1.0
+    trial = ["written", "preflight began", "preflight ended"]
+    assert events[:9] == ["began", *trial, "given back", *trial, "proposed"]
+
+
+def test_no_trial_works_beside_a_run_on_one_slot() -> None:
+    """A slot has one program at a time, so that no measurement is disturbed."""
+    world = World(seed=3, slots=2, physics=FLAWED)
+    ledger = simulate(world, researchers=3, limits=Limits(experiments=40), preflight=True)
+    busy: dict[str, list[tuple[float, float]]] = {}
+    begun: dict[int, tuple[str, float]] = {}
+    for event in ledger.events("sim"):
+        if event.what == "preflight began":
+            begun[event.experiment or 0] = event.detail, event.at
+        elif event.what == "preflight ended":
+            slot, at = begun.pop(event.experiment or 0)
+            busy.setdefault(slot, []).append((at, event.at))
+    runs = [(r.slot, r.result) for e in ledger.experiments("sim") for r in e.runs if r.result]
+
+    assert sum(map(len, busy.values())) > 40
+    for slot, result in runs:
+        end = result.started_at + result.wall_seconds
+        assert not [at for at in busy.get(slot, []) if at[0] < end - 1e-6 and at[1] > result.started_at + 1e-6]
+
+
+class Flawless:
+    """Trials that also the untouched lab fails."""
+
+    slots = ()
+
+    def __init__(self, inner, outcome: Outcome) -> None:
+        self._inner, self._outcome = inner, outcome
+
+    def execute(self, request, slot):
+        """Nothing comes through."""
+        result = self._inner.execute(request, slot)
+        return replace(result, outcome=self._outcome, detail="no such file: data")
+
+    def stop(self):
+        """They end at once anyway."""
+
+
+@pytest.fixture
+def unfit(monkeypatch: pytest.MonkeyPatch):
+    """Make every trial end like this."""
+
+    def make(outcome: Outcome) -> None:
+        monkeypatch.setattr("autoresearch.campaign.simulation.Trials", lambda engine: Trials(Flawless(engine, outcome)))
+
+    return make
+
+
+def test_a_preflight_that_its_parent_fails_too_is_switched_off(unfit) -> None:
+    """No candidate is blamed for it: all of them get their runs, and a person is told once."""
+    unfit(Outcome.CRASHED)
+    told = []
+    experiments = played(World(seed=1, physics=QUIET), 10, observe=told.append)
+
+    assert all(e.runs for e in experiments)
+    assert sum(len(e.preflights) for e in experiments) == 1
+    [notice] = [each for each in told if each.what == "unfit"]
+    assert "#0, which was kept, fails it too (crashed: no such file: data)" in notice.text
+
+
+def test_what_comes_from_outside_is_no_fault_of_the_candidate(unfit) -> None:
+    """After two disturbed trials it gets its run untried."""
+    unfit(Outcome.DISTURBED)
+    experiments = played(World(seed=1, physics=QUIET), 5)
+
+    assert all(e.runs and len(e.preflights) == 2 for e in experiments)
+
+
+class Spelled:
+    """A workspace in which the third change and all later ones are the first one in other words."""
+
+    def __init__(self, workspace) -> None:
+        self._workspace = workspace
+
+    def __getattr__(self, name):
+        return getattr(self._workspace, name)
+
+    def commit(self, number, *args):
+        """A new commit and content, an old meaning."""
+        change = self._workspace.commit(number, *args)
+        return replace(change, meaning="m1" if number != 2 else "m2")
+
+
+def test_the_same_program_in_other_words_is_returned_once_and_not_run() -> None:
+    """Its researcher learns which experiment it was, what came of it and what it gained."""
+    ledger = simulate(
+        World(seed=5, physics=replace(QUIET, draw_effect=lambda rng: -0.01)),
+        limits=Limits(experiments=10),
+        wrap=lambda part: Spelled(part) if isinstance(part, SimulatedWorkspace) else part,
+    )
+    first, second, *rest = ledger.experiments("sim")[1:]
+    last = rest[-1]
+
+    assert first.runs and second.runs
+    assert all(not e.runs and e.verdict is Verdict.DISCARD for e in rest)
+    assert "the same program as #1 apart from how it is written, which was run: " in last.reason
+    assert "gain " in last.reason and last.reason.endswith("given back once")
+    given_back = [e for e in ledger.events("sim") if e.what == "given back" and e.experiment == last.number]
+    assert len(given_back) == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_kills_lose_nothing_and_spend_no_slot(seed: int) -> None:
+    """Whatever act a kill falls before or after: each proposal is tried in full, mended, or ended with a reason."""
+    world = World(seed=seed, slots=2, physics=FLAWED)
+    ledger = simulate_with_kills(
+        world, kills=12, researchers=3, limits=Limits(experiments=20), preflight=True, longest_life=25
+    )
+    _check(ledger)
+
+
+def _check(ledger: Ledger) -> None:
+    for experiment in ledger.experiments("sim")[1:]:
+        assert experiment.verdict, experiment
+        if experiment.runs:
+            assert not experiment.preflights[-1].failed
+            assert experiment.preflights[-1].outcome is Outcome.FINISHED
+        else:
+            assert experiment.reason
+    assert sum(bool(e.runs) for e in ledger.experiments("sim")[1:]) >= 18
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_campaign_with_trials_is_the_same_twice(seed: int) -> None:
+    """Byte for byte, as every simulated campaign."""
+
+    def play() -> Ledger:
+        world = World(seed=seed, slots=3, physics=FLAWED)
+        return simulate(world, researchers=3, limits=Limits(experiments=20), preflight=True)
+
+    one, other = play(), play()
+    assert list(one.history("sim")) == list(other.history("sim"))
