@@ -170,17 +170,17 @@ def test_a_provider_that_never_comes_back_ends_the_session(monkeypatch):
 
     simulate(World(seed=1), limits=Limits(experiments=8), observe=told.append)
 
-    assert told[-1].text == "no researcher has anything more to propose (sim0: the provider is overloaded)"
+    assert told[-1].text == "no researcher has anything more to propose (sim-0: the provider is overloaded)"
 
 
 def test_what_only_a_person_can_cure_is_asked_once(monkeypatch):
     """The others go on without a pause."""
-    monkeypatch.setattr(SimulatedResearcher, "propose", absent_until(10**6, math.inf, only="sim0"))
+    monkeypatch.setattr(SimulatedResearcher, "propose", absent_until(10**6, math.inf, only="sim-0"))
     world = World(seed=1, physics=Physics(disturbed_share=0, refused_share=0, crash_share=0))
 
     experiments = simulate(world, researchers=2, limits=Limits(experiments=12)).experiments("sim")
 
-    assert [e.researcher for e in experiments].count("sim0") == 1
+    assert [e.researcher for e in experiments].count("sim-0") == 1
     assert len(measured(experiments)) == 12 and world.clock.now() < 2 * 3600
 
 

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from autoresearch.campaign.scheduler import SAME_REASONS
+from autoresearch.campaign.turns import SAME_REASONS
 from autoresearch.researchers import confine
 from tests.cli.toylab import AGENT, Lab, MakeLab, processes_below
 

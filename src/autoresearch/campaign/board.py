@@ -10,6 +10,7 @@ from autoresearch.domain.budget import BRIEF_TOKENS
 from autoresearch.domain.disturbance import DEFAULT_TOLERANCE, Tolerance
 from autoresearch.domain.experiment import Experiment, Run, Stage, order_of_verdicts
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.near_miss import NearMiss, NearMisses
 from autoresearch.domain.run import RunRequest, seed_of
 from autoresearch.domain.verdict import Verdict
 from autoresearch.judge.disturbance import KEPT_TELEMETRY
@@ -47,6 +48,10 @@ class Plan:
     plateau: int = 0
     """Verdicts without a keep after which the same is due; 0 = never."""
 
+    usd_per_slot_hour: float = 2.0
+    """What an hour of a slot is worth beside the dollars that proposals cost."""
+    elsewhere: tuple[NearMiss, ...] = ()
+    """What other campaigns of this lab kept, for whoever combines."""
     audit_every: int = 0
     """Keeps after which the incumbent is compared with the baseline on sealed data; 0 = never."""
     rotations_left: int = 0
@@ -78,8 +83,6 @@ class Board:
         """Experiments of which the judge wants one more run, the incumbent among them."""
         self.fresh: deque[int] = deque()
         """Proposals that wait for their first run."""
-        self.unchecked: list[int] = []
-        """Proposals that were handed in and are still to come through a trial."""
         self.waiting: set[int] = set()
         """Candidates whose case rests until the incumbent has been run again."""
         self.derived: dict[int, Experiment] = {}
@@ -92,11 +95,13 @@ class Board:
         """The first number not taken."""
         self.last_of: dict[str, int] = {}
         """Researcher → the number of its newest experiment."""
+        self.near_misses = NearMisses()
+        """What nearly helped, and what of it was tried together."""
         self._experiments: dict[int, Experiment] = {}
         self._position: dict[int, int] = {}
         self._places: dict[int, int] = {}
         self._programs: dict[str, int] = {}
-        """Content and meaning of each program that had a run → the first experiment that ran it."""
+        """Content of each program that had a run → the first experiment that ran it."""
         self._tried: set[int] = set()
         self._spread: dict[int, Spread] = {}
         for experiment in sorted(experiments, key=order_of_verdicts):
@@ -117,8 +122,7 @@ class Board:
         if experiment.runs and not experiment.is_baseline:
             self._tried.add(experiment.number)
         if experiment.runs and experiment.content:
-            for name in filter(None, (experiment.content, experiment.meaning)):
-                self._programs.setdefault(name, experiment.number)
+            self._programs.setdefault(experiment.content, experiment.number)
             if experiment.stage is Stage.SETTLED and experiment.was_only_disturbed:
                 self._programs = {c: n for c, n in self._programs.items() if n != experiment.number}
         if experiment.stage is Stage.SETTLED:
@@ -155,7 +159,7 @@ class Board:
     @property
     def tried(self) -> int:
         """Experiments that count against the limit: those that had a run or wait for one, without the baseline."""
-        return len(self._tried) + len(self.fresh) + len(self.unchecked)
+        return len(self._tried) + len(self.fresh)
 
     def charge(self, cost_usd: float, tokens: int) -> None:
         """Add what was spent on something else than a proposal; limits hold for it too."""
@@ -167,9 +171,9 @@ class Board:
         return self._experiments[number].proposal.submitted is not None
 
     def twin_of(self, experiment: Experiment) -> int | None:
-        """The other experiment whose runs measured the same program, however it is written; None if there is none."""
-        found = (self._programs.get(name) for name in (experiment.content, experiment.meaning) if name)
-        return next((twin for twin in found if twin not in (None, experiment.number)), None)
+        """The other experiment whose runs measured the very same program, None if there is none."""
+        twin = self._programs.get(experiment.content)
+        return None if twin == experiment.number else twin
 
     def parent_of(self, experiment: Experiment) -> Experiment:
         """The kept experiment that `experiment` was written against."""
@@ -191,6 +195,8 @@ class Board:
     def _settle(self, experiment: Experiment) -> None:
         self.live.pop(experiment.number, None)
         position = self._position.setdefault(experiment.number, len(self.history))
+        if position == len(self.history):
+            self.near_misses.learn(experiment)
         self.history[position : position + 1] = [experiment]
 
     def _spread_of(self, experiment: Experiment) -> None:
@@ -212,6 +218,5 @@ def _lean(experiment: Experiment) -> Experiment:
 def _lean_run(run: Run) -> Run:
     if run.result is None:
         return run
-    kept = KEPT_TELEMETRY | {"peak_memory_bytes"}
-    seen = {name: value for name, value in run.result.telemetry.items() if name in kept}
+    seen = {name: value for name, value in run.result.telemetry.items() if name in KEPT_TELEMETRY}
     return replace(run, result=replace(run.result, environment={}, telemetry=seen))

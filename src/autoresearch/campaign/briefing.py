@@ -12,6 +12,7 @@ from autoresearch.campaign.profile import regime_of, run_figures, worth_of_parts
 from autoresearch.campaign.sealed import RowErrors
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.learnt import open_ideas
+from autoresearch.domain.operator import Operator
 from autoresearch.lab.plan_audit import names_in_words
 from autoresearch.ledger.ledger import Event
 from autoresearch.researchers.disclosure import disclosed
@@ -46,6 +47,8 @@ def make_brief(
     known = read_journal(journal)
     figures = run_figures(board.best, plan.metric)
     regime = regime_of(figures, _memory_bytes(plan.hardware))
+    to_be = board.live.get(number)
+    operator = None if to_be is None else to_be.operator
     brief = Brief(
         campaign=plan.campaign,
         number=number,
@@ -60,6 +63,8 @@ def make_brief(
         noise=board.noise,
         history=board.history,
         in_flight=tuple(e for e in board.live.values() if not e.is_baseline and e.number != number),
+        operator=operator,
+        stacks=board.near_misses.stacks(plan.elsewhere) if operator is Operator.COMBINE else (),
         hardware=plan.hardware,
         machine=(*plan.machine, *((f"the incumbent is {regime}",) if regime else ())),
         figures=figures,

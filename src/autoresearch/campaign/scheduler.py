@@ -11,52 +11,39 @@ act and after each result, so the loop may be killed between any two lines.
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 
-from autoresearch.campaign.admission import Admission, Trials, TrialTask
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.briefing import make_brief
 from autoresearch.campaign.derive import Automatic, Devotion, Wishes
 from autoresearch.campaign.disturbance import Disturbances, weigh
 from autoresearch.campaign.recovery import recover
-from autoresearch.campaign.review import Export, Notice, Observe, Review
+from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change, with_drift
 from autoresearch.campaign.reviews import Reviews, ReviewTask
 from autoresearch.campaign.sealed import RowErrors, Sealed
 from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import Done, Tasks
+from autoresearch.campaign.turns import Turn, Turns
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.disturbance import is_judged_anyway
 from autoresearch.domain.experiment import Experiment, Stage
-from autoresearch.domain.proposal import Proposal
+from autoresearch.domain.operator import Operator
+from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, first_line
 from autoresearch.domain.verdict import Verdict
 from autoresearch.host.clock import Clock
 from autoresearch.judge.policy import Policy
-from autoresearch.lab.protocol import Workspace
+from autoresearch.lab.protocol import Refusal, Workspace
 from autoresearch.ledger.ledger import Ledger
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
-from autoresearch.researchers.repair import Fault, Repairing
 from autoresearch.researchers.review import Reviewer
 from autoresearch.runner.protocol import Engine, Slot
 
-SAME_REASONS = 4
-"""Fruitless proposals in a row with one and the same reason after which a researcher is sent home."""
-
-RESTS = (0.02, 0.1, 0.5, 2.0)
-"""How long a researcher rests after its first, second, … fruitless proposal when no run ends meanwhile.
-
-In units of a run's budget, which says what waiting costs: 6 s to 10 min where runs train for 5 minutes."""
-
 LOOK_SECONDS = 1.0
 """How often the scheduler looks whether somebody has handed something in: soon for a person, nothing for a machine."""
-
-LONGEST_AWAY = 4
-"""How many times as long as at first a researcher is left alone whose provider is still not back."""
 
 DRAIN_SECONDS = 10.0
 """How long a failing session waits for each run that it stopped: the grace of a run and a little more."""
@@ -78,7 +65,7 @@ class ProposalTask:
     number: int
 
 
-Task = RunTask | ProposalTask | ReviewTask | TrialTask
+Task = RunTask | ProposalTask | ReviewTask
 
 
 class Scheduler:
@@ -99,7 +86,7 @@ class Scheduler:
         row_error: Says how much a gain of one experiment over another hangs on the choice of validation rows.
         submissions: What people and agents hand in from checkouts of their own; nobody does if None.
         reviewers: Who may be asked to look back at what was tried.
-        trials: How a few steps of each proposal are made before it gets a run; none are by default.
+        serves: Researcher → what it may be asked for; all of it for one that is not there.
     """
 
     def __init__(
@@ -118,7 +105,7 @@ class Scheduler:
         row_error: RowErrors = lambda baseline, incumbent: None,
         submissions: Submissions | None = None,
         reviewers: Sequence[Reviewer] = (),
-        trials: Trials | None = None,
+        serves: Mapping[str, Sequence[Operator]] | None = None,
     ) -> None:
         self.board = Board(ledger.experiments(plan.campaign))
         self.running: dict[str, RunTask] = {}
@@ -131,12 +118,12 @@ class Scheduler:
         self._ledger = ledger
         self._workspace = workspace
         self._engine = engine
-        self._researchers = {researcher.name: researcher for researcher in researchers}
         self._tasks = tasks
         self._clock = clock
         self.limits = limits
         self._observe = observe
         self._submissions = submissions
+        self._turns = Turns(researchers, plan, self.board, clock, serves)
         self._wishes: Wishes = Automatic(plan)
         self.devotion: Devotion | None = None
         """What a person asked for when nothing else is to get a slot."""
@@ -144,26 +131,9 @@ class Scheduler:
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
         self._row_error = row_error
         self.reviews = Reviews(plan, self.board, ledger, reviewers, row_error, observe)
-        self.admission = Admission(
-            plan, self.board, ledger, workspace, trials or Trials(), observe,
-            admit=self._admit, turn_down=self._turn_down, give_back=self._give_back,
-            can_mend=lambda name: isinstance(self._researchers.get(name), Repairing),
-        )  # fmt: skip
         self._sealed = Sealed(plan, self.board, ledger, observe, row_error)
         self.began_at = clock.now()
         """When this session began, in Unix seconds."""
-        self._fruitless: defaultdict[str, list[str]] = defaultdict(list)
-        """Reasons of each researcher's fruitless proposals since the last one that was worth a run."""
-        self._ended = 0
-        """Runs that ended in this session."""
-        self._refused_at: dict[str, int] = {}
-        """How many had ended when a researcher last proposed in vain."""
-        self._rests_until: dict[str, float] = {}
-        """When it may be asked again although nothing has changed; a provider may be back by then."""
-        self._away_until: dict[str, float] = {}
-        """Until when asking a researcher is useless; for ever when only a person can help."""
-        self._away_for: defaultdict[str, list[str]] = defaultdict(list)
-        """Why, each time since its last proposal that was worth a run."""
         self._unpriced: set[str] = set()
         """Researchers of whom it was said that nobody knows what they cost."""
 
@@ -185,7 +155,7 @@ class Scheduler:
         try:
             while True:
                 self._dispatch()
-                is_idle = not (self.running or self.proposing or self.admission.under_way or self.reviews.under_way)
+                is_idle = not self.running and not self.proposing and not self.reviews.under_way
                 if is_idle and self._rest_seconds() is None and self._slot_rest() is None:
                     return self._why_over()
                 done = self._tasks.wait(self._wait_seconds())
@@ -199,7 +169,8 @@ class Scheduler:
     def devote(self, wishes: Devotion) -> None:
         """Make only what a person asked for: nobody proposes, what was proposed before waits, no limit holds."""
         self._wishes = self.devotion = wishes
-        self._researchers, self.limits = {}, Limits()
+        self._turns.dismiss()
+        self.limits = Limits()
 
     def finish(self, reason: str) -> None:
         """Begin nothing new, let what is under way end; callable from a signal handler."""
@@ -211,14 +182,12 @@ class Scheduler:
         self.finish(reason)
         self._engine.stop()
         for name in self.proposing:
-            self._researchers[name].stop()
-        self.admission.stop()
+            self._turns.members[name].stop()
         self.reviews.stop()
 
     def _drain(self) -> None:
         """Give what was told to stop the time to do so; its answers are read by the next session."""
-        at_work = (self.running, self.proposing, self.admission.under_way, self.reviews.under_way and [1])
-        for _ in range(sum(len(each or ()) for each in at_work) + 1):  # and the wake of `finish`
+        for _ in range(len(self.running) + len(self.proposing) + bool(self.reviews.under_way) + 1):  # and the wake
             self._tasks.wait(DRAIN_SECONDS)
 
     def _dispatch(self) -> None:
@@ -227,17 +196,12 @@ class Scheduler:
         self._take_submissions()
         if not (self.stopping or self.devotion) and (due := self.reviews.next(may_pay=self._spent(0) is None)):
             self._tasks.start(*due)
-        homes = frozenset(slot.name for slot in self._engine.slots)
         for slot in self._engine.slots:
-            is_busy = slot.name in self.running or slot.name in self.admission.under_way
-            if self.stopping or is_busy or self.disturbances.is_resting(slot.name, self._clock.now()):
-                continue
-            if not self.devotion and (trial := self.admission.next(slot, homes)):
-                self._tasks.start(*trial)
-            elif work := self._next_run(slot):
+            is_free = slot.name not in self.running and not self.disturbances.is_resting(slot.name, self._clock.now())
+            if not self.stopping and is_free and (work := self._next_run(slot)):
                 self._start_run(*work, slot)
-        while not self.stopping and self._wants_proposal() and (researcher := self._idle_researcher()):
-            self._start_proposal(researcher)
+        while not self.stopping and self._wants_proposal() and (turn := self._next_turn()):
+            self._start_proposal(turn)
 
     def _take(self, done: Done[Task]) -> None:
         """Take in whatever ended."""
@@ -246,8 +210,6 @@ class Scheduler:
                 del self.running[slot.name]
             case ReviewTask():
                 self.reviews.take(done.key, done.result)
-            case TrialTask() as trial:
-                self.admission.take(trial, done.result if isinstance(done.result, RunResult) else None)
             case ProposalTask(name):
                 del self.proposing[name]
         if done.error is not None:
@@ -320,11 +282,10 @@ class Scheduler:
             experiment = rebased
         if experiment.proposal.kind.is_derived:  # it may be a program of before: then it is measured once more
             return experiment
-        if (twin := board.twin_of(experiment)) is not None:  # as others saw it on another parent
+        if (twin := board.twin_of(experiment)) is not None:
             self._refuse(experiment, Verdict.DISCARD, f"the same program as #{twin}, which has been run")
             return None
-        self._fruitless[experiment.researcher].clear()
-        self._away_for[experiment.researcher].clear()
+        self._turns.accept(experiment.researcher)
         return experiment
 
     def _start_run(self, experiment: Experiment, request: RunRequest | None, slot: Slot) -> None:
@@ -360,7 +321,6 @@ class Scheduler:
         )
 
     def _take_result(self, request: RunRequest, slot: Slot, result: RunResult) -> None:
-        self._ended += 1
         incumbent = self.board.incumbent
         result = weigh(self.board.experiments, request, slot.name, result, self._plan.tolerance)
         self._take_disturbance(request, slot, result)
@@ -371,8 +331,7 @@ class Scheduler:
             self._sealed.settle()
         elif request.purpose.is_evidence and not (self.stopping and result.outcome.is_repeatable):
             self._review.consider(request.experiment)
-        if incumbent is not None and self.board.incumbent != incumbent:
-            self._fruitless.clear()  # on another parent, everything may be worth another try
+        self._turns.run_ended(is_elsewhere=incumbent is not None and self.board.incumbent != incumbent)
 
     def _take_disturbance(self, request: RunRequest, slot: Slot, result: RunResult) -> None:
         """Say loudly that a run does not count, or counts although it was slow; let its slot rest."""
@@ -419,56 +378,35 @@ class Scheduler:
         if self.reviews.because or self._spent(self.board.tried + len(self.proposing)):
             return False
         free = len(self._engine.slots) - len(self.running)
-        backlog = len(self.board.fresh) + len(self.board.unchecked) + len(self.proposing)
+        backlog = len(self.board.fresh) + len(self.proposing)
         return backlog < free + self._plan.lookahead * len(self._engine.slots)
 
-    def _idle_researcher(self) -> Researcher | None:
-        """Whoever is neither at work nor sent home nor waiting; the one whose last turn is longest ago."""
-        idle = [name for name in self._researchers if name not in self.proposing and not self._is_waiting(name)]
-        idle = [name for name in idle if not self._is_sent_home(name) and not self.admission.holds(name)]
-        return self._researchers[min(idle, key=lambda name: self.board.last_of.get(name, -1))] if idle else None
-
-    def _is_waiting(self, name: str) -> bool:
-        """Whether a researcher has just failed and nothing has changed since: asking again would give the same."""
-        if self._clock.now() < self._away_until.get(name, 0.0):
-            return True
-        if not self._fruitless[name] or self._refused_at[name] != self._ended:
-            return False
-        return bool(self.running) or self._clock.now() < self._rests_until[name]
+    def _next_turn(self) -> Turn | None:
+        """Who of those that have nothing to do is asked next, and for what."""
+        return self._turns.next(lambda name: name in self.proposing, is_running=bool(self.running))
 
     def _rest_seconds(self) -> float | None:
         """How long until somebody who failed may be asked again, when there is nothing else to wait for."""
         if self.stopping or self.running or not self._wants_proposal():
             return None
-        waiting = [name for name in self._researchers if self._is_waiting(name) and not self._is_sent_home(name)]
-        rests = [max(self._rests_until.get(name, 0.0), self._away_until.get(name, 0.0)) for name in waiting]
-        return max(0.0, min(rests) - self._clock.now()) if rests else None
+        return self._turns.seconds_of_rest(is_running=bool(self.running))
 
     def _slot_rest(self) -> float | None:
         """How long until a slot that rests may be tried again, as long as there may be work for it."""
         board = self.board
-        waiting = (board.asked, board.resumed, board.fresh, board.unchecked)
-        has_work = any(waiting) or self.devotion or self._spent(board.tried) is None
+        has_work = board.asked or board.resumed or board.fresh or self.devotion or self._spent(board.tried) is None
         return self.disturbances.seconds_of_rest(self._clock.now()) if has_work and not self.stopping else None
 
-    def _is_sent_home(self, name: str) -> bool:
-        """Whether a researcher failed so often, or so alike, or so, that only a person can help."""
-        if self._away_until.get(name) == math.inf or len(self._away_for[name]) >= self._plan.patience:
-            return True
-        reasons = self._fruitless[name]
-        alike = len(reasons) >= SAME_REASONS and len(set(reasons[-SAME_REASONS:])) == 1
-        return alike or len(reasons) >= self._plan.patience
-
-    def _start_proposal(self, researcher: Researcher) -> None:
+    def _start_proposal(self, turn: Turn) -> None:
+        researcher = turn.researcher
         parent = self.board.best.commit if self.board.best else self._workspace.base
         assert parent is not None
         number = self.board.next_number
-        experiment = Experiment(self._plan.campaign, number, researcher.name, parent)
+        experiment = Experiment(self._plan.campaign, number, researcher.name, parent, operator=turn.operator)
         experiment = self.board.put(self._ledger.begin_experiment(experiment))
         task = ProposalTask(researcher.name, number)
         self.proposing[researcher.name] = task
         brief = self._brief(experiment)
-        self.admission.expect(number, brief)
         self._observe(Notice("proposing", experiment))
         self._tasks.start(task, partial(researcher.propose, brief))
 
@@ -482,44 +420,24 @@ class Scheduler:
 
     def _take_proposal(self, number: int, proposal: Proposal | NoProposal) -> None:
         experiment = self.board.get(number)
-        if isinstance(proposal, Proposal):
-            self._tell_unpriced(replace(experiment, proposal=proposal))
-            self.admission.take_proposal(experiment, proposal)
+        if isinstance(proposal, NoProposal):
+            experiment = replace(experiment, proposal=_costing(proposal))
+            if proposal.interrupted and self.stopping:
+                self._review.decide(experiment, Verdict.CRASH, proposal.reason)
+            else:
+                self._refuse(experiment, Verdict.CRASH, proposal.reason, proposal.away_seconds)
             return
-        experiment, reason = self.admission.give_up(experiment, proposal)
-        if proposal.interrupted and self.stopping:
-            self._review.decide(experiment, Verdict.CRASH, reason)
-        else:
-            self._refuse(experiment, Verdict.CRASH, reason, proposal.away_seconds)
-
-    def _admit(self, experiment: Experiment) -> None:
-        """Let a proposal that nothing speaks against wait for a slot."""
-        hypothesis = experiment.proposal.hypothesis
-        experiment = replace(experiment, stage=Stage.PROPOSED)
-        self.board.put(self._ledger.record(experiment, "proposed", hypothesis))
-        self.board.fresh.append(experiment.number)
-        self._conclude(experiment)
-        self._workspace.close(experiment.number)
-        self._observe(Notice("proposed", experiment, hypothesis))
-
-    def _turn_down(self, experiment: Experiment, verdict: Verdict, reason: str) -> None:
-        self._conclude(experiment)
-        self._refuse(experiment, verdict, reason)
-
-    def _give_back(self, experiment: Experiment, brief: Brief, fault: Fault) -> bool:
-        """Have a researcher mend what it handed in."""
-        researcher = self._researchers.get(experiment.researcher)
-        if self.stopping or not isinstance(researcher, Repairing) or self._spent(0) is not None:
-            return False
-        task = ProposalTask(researcher.name, experiment.number)
-        self.proposing[researcher.name] = task
-        self._tasks.start(task, partial(researcher.repair, brief, fault))
-        return True
-
-    def _conclude(self, experiment: Experiment) -> None:
-        researcher = self._researchers.get(experiment.researcher)
-        if isinstance(researcher, Repairing):
-            researcher.conclude()
+        experiment = replace(experiment, proposal=proposal)
+        self._tell_unpriced(experiment)
+        change = self._workspace.commit(number, experiment.parent, proposal.hypothesis)
+        if isinstance(change, Refusal):
+            self._refuse(replace(experiment, commit=change.commit), Verdict.CRASH, change.reason)
+            return
+        experiment = replace(with_drift(with_change(experiment, change), change), stage=Stage.PROPOSED)
+        self.board.put(self._ledger.record(experiment, "proposed", proposal.hypothesis))
+        self.board.fresh.append(number)
+        self._workspace.close(number)
+        self._observe(Notice("proposed", experiment, proposal.hypothesis))
 
     def _tell_unpriced(self, experiment: Experiment) -> None:
         """Say once of each researcher that a limit in dollars does not see what its model costs."""
@@ -533,22 +451,8 @@ class Scheduler:
         self._observe(Notice("cost", text=f"{text}{cure}"))
 
     def _refuse(self, experiment: Experiment, verdict: Verdict, reason: str, away_seconds: float = 0.0) -> None:
-        """End an experiment that is not worth a run, and remember it against its researcher.
-
-        A provider that will be back is no fault of his: then he is away, and none the nearer to being sent home.
-        """
-        if away_seconds:
-            reasons = self._away_for[experiment.researcher]
-            reasons.append(reason)
-            wait = away_seconds * min(len(reasons), LONGEST_AWAY)
-            self._away_until[experiment.researcher] = self._clock.now() + wait
-            self._review.decide(experiment, verdict, reason)
-            return
-        self._fruitless[experiment.researcher].append(reason)
-        self._refused_at[experiment.researcher] = self._ended
-        failures = len(self._fruitless[experiment.researcher])
-        rest = RESTS[min(failures, len(RESTS)) - 1] * self._plan.budget_seconds
-        self._rests_until[experiment.researcher] = self._clock.now() + rest
+        """End an experiment that is not worth a run, and remember it against its researcher."""
+        self._turns.refuse(experiment.researcher, reason, away_seconds)
         self._review.decide(experiment, verdict, reason)
 
     # --- limits -----------------------------------------------------------------------------------------------
@@ -585,9 +489,12 @@ class Scheduler:
         if self.devotion:
             return "everything that was asked for is measured"
         over = self._spent(self.board.tried)
-        why = {name: self._away_for[name] or self._fruitless[name] for name in self._researchers}
-        last = [f"{name}: {reasons[-1]}" for name, reasons in why.items() if reasons]
-        return over or f"no researcher has anything more to propose ({'; '.join(last)})"
+        return over or f"no researcher has anything more to propose ({self._turns.last_words()})"
+
+
+def _costing(proposal: NoProposal) -> Proposal:
+    """What stands in the ledger for a proposal that never was: its cost is real all the same."""
+    return Proposal(hypothesis="", kind=Kind.OTHER, cost_usd=proposal.cost_usd, usage=proposal.usage)
 
 
 def _cure_of(baseline: Experiment) -> str:

@@ -24,7 +24,7 @@ FORMAT = 1
 """Version of the JSON; grows when a key changes its meaning."""
 
 _NUM_BEST, _NUM_NEAR, _NUM_RECENT, _NUM_FAILURES, _NUM_IN_FLIGHT, _NUM_ENTRIES = 10, 15, 60, 8, 20, 12
-_NUM_TRIED, _NUM_VALUES, _NUM_PARTS = 60, 12, 40
+_NUM_TRIED, _NUM_VALUES, _NUM_PARTS, _NUM_STACKS = 60, 12, 40, 5
 _JOURNAL_CHARS, _PROGRAM_CHARS, _MOST_CONSTANTS = 12_000, 40_000, 100
 
 NEAR = 1.0
@@ -72,6 +72,7 @@ def brief_record(brief: Brief) -> dict[str, Any]:
         "worktree": str(brief.worktree),
         "program": brief.program[:_PROGRAM_CHARS],
         "metric": {"name": brief.metric.name, "direction": brief.metric.direction.value},
+        "operator": _operator(brief),
         "budget_seconds": brief.budget_seconds,
         "editable": list(brief.editable),
         "refused": list(REFUSED),
@@ -104,6 +105,17 @@ def brief_record(brief: Brief) -> dict[str, Any]:
         ],
         "proposal_schema": PROPOSAL_SCHEMA,
     }
+
+
+def _operator(brief: Brief) -> dict[str, Any] | None:
+    """What is asked for, and where that is to combine, what promises most."""
+    if brief.operator is None:
+        return None
+    stacks = [
+        {"changes": [f"{miss.label} {one_line(miss.hypothesis)}" for miss in stack], "gain": sum(m.gain for m in stack)}
+        for stack in brief.stacks[:_NUM_STACKS]
+    ]
+    return {"name": brief.operator.value, "asked": brief.operator.asked, "stacks": stacks}
 
 
 def render_json(brief: Brief) -> str:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import overload
 
 from autoresearch.domain.experiment import Experiment, Run
+from autoresearch.domain.near_miss import NearMiss
 from autoresearch.domain.rounding import Rounding, rounding_for
 from autoresearch.domain.run import Outcome, Split
 from autoresearch.researchers.protocol import Brief
@@ -30,8 +31,15 @@ def disclosed(brief: Brief, evaluation_error: float | None = None) -> Brief:
         noise=None if brief.noise is None else float(f"{brief.noise:.2g}"),
         history=_Told(brief.history, rounding),
         in_flight=_Told(brief.in_flight, rounding),
+        stacks=[tuple(_told_miss(miss, rounding, brief.incumbent) for miss in stack) for stack in brief.stacks],
         rounding=rounding,
     )
+
+
+def _told_miss(miss: NearMiss, rounding: Rounding, incumbent: Experiment | None) -> NearMiss:
+    """A belief about a gain, as coarse as scores are."""
+    score = incumbent.score if incumbent is not None and incumbent.score is not None else miss.gain
+    return replace(miss, gain=rounding.gain(miss.gain, score), deviation=float(f"{miss.deviation:.1g}"))
 
 
 def told(experiment: Experiment, rounding: Rounding) -> Experiment:

@@ -32,6 +32,7 @@ def render_markdown(brief: Brief) -> str:
     # A section of its own for a new subject: a field of the brief, its key in the record, and a line here.
     sections = [
         _task(brief),
+        _operator(record["operator"]),
         program_section(record),
         _incumbent(brief, record["incumbent"]),
         _remaining(record["remaining"]),
@@ -58,6 +59,20 @@ def _task(brief: Brief) -> Section:
         "than luck explains. You need not run anything: edit the files and hand in the plan.",
         level=1,
     )
+
+
+def _operator(operator: Mapping[str, Any] | None) -> Section | None:
+    """The way of searching that this proposal is asked to take."""
+    if operator is None:
+        return None
+    items = (
+        f"- {' + '.join(harmless(change) for change in stack['changes'])} (together {stack['gain']:+.2g})"
+        for stack in operator["stacks"]
+    )
+    head = f"{operator['asked']} Other proposals are asked for the other ways of searching."
+    if operator["stacks"]:
+        head += f"\n\nNot tried together yet, the most promising first; {AS_DATA}:"
+    return Section("What is asked of this one", head, tuple(items), 4, what="combinations")
 
 
 def program_section(record: Mapping[str, Any]) -> Section:

@@ -11,6 +11,8 @@ from autoresearch.domain.budget import BRIEF_TOKENS, Limits
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.learnt import Idea, Review
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.near_miss import NearMiss
+from autoresearch.domain.operator import Operator
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.rounding import Rounding
 from autoresearch.domain.usage import Usage
@@ -79,6 +81,10 @@ class Brief:
     """What is worth trying and nobody has tried."""
     drift: str = ""
     """Where this researcher's last diff departed from its own plan, in one sentence; empty when it did not."""
+    operator: Operator | None = None
+    """What is asked for; None where whatever comes to mind will do."""
+    stacks: Sequence[tuple[NearMiss, ...]] = ()
+    """Earlier changes to try together, the most promising first; only for those who are asked to combine."""
     rounding: Rounding = field(default_factory=Rounding)
     """What the scores above are rounded to, once `disclosed` has been at them."""
 
