@@ -83,6 +83,8 @@ class Board:
         """Experiments of which the judge wants one more run, the incumbent among them."""
         self.fresh: deque[int] = deque()
         """Proposals that wait for their first run."""
+        self.unchecked: list[int] = []
+        """Proposals that were handed in and are still to come through a trial."""
         self.waiting: set[int] = set()
         """Candidates whose case rests until the incumbent has been run again."""
         self.derived: dict[int, Experiment] = {}
@@ -101,7 +103,7 @@ class Board:
         self._position: dict[int, int] = {}
         self._places: dict[int, int] = {}
         self._programs: dict[str, int] = {}
-        """Content of each program that had a run → the first experiment that ran it."""
+        """Content and meaning of each program that had a run → the first experiment that ran it."""
         self._tried: set[int] = set()
         self._spread: dict[int, Spread] = {}
         for experiment in sorted(experiments, key=order_of_verdicts):
@@ -122,7 +124,8 @@ class Board:
         if experiment.runs and not experiment.is_baseline:
             self._tried.add(experiment.number)
         if experiment.runs and experiment.content:
-            self._programs.setdefault(experiment.content, experiment.number)
+            for name in filter(None, (experiment.content, experiment.meaning)):
+                self._programs.setdefault(name, experiment.number)
             if experiment.stage is Stage.SETTLED and experiment.was_only_disturbed:
                 self._programs = {c: n for c, n in self._programs.items() if n != experiment.number}
         if experiment.stage is Stage.SETTLED:
@@ -159,7 +162,7 @@ class Board:
     @property
     def tried(self) -> int:
         """Experiments that count against the limit: those that had a run or wait for one, without the baseline."""
-        return len(self._tried) + len(self.fresh)
+        return len(self._tried) + len(self.fresh) + len(self.unchecked)
 
     def charge(self, cost_usd: float, tokens: int) -> None:
         """Add what was spent on something else than a proposal; limits hold for it too."""
@@ -171,9 +174,9 @@ class Board:
         return self._experiments[number].proposal.submitted is not None
 
     def twin_of(self, experiment: Experiment) -> int | None:
-        """The other experiment whose runs measured the very same program, None if there is none."""
-        twin = self._programs.get(experiment.content)
-        return None if twin == experiment.number else twin
+        """The other experiment whose runs measured the same program, however it is written; None if there is none."""
+        found = (self._programs.get(name) for name in (experiment.content, experiment.meaning) if name)
+        return next((twin for twin in found if twin not in (None, experiment.number)), None)
 
     def parent_of(self, experiment: Experiment) -> Experiment:
         """The kept experiment that `experiment` was written against."""
@@ -218,5 +221,6 @@ def _lean(experiment: Experiment) -> Experiment:
 def _lean_run(run: Run) -> Run:
     if run.result is None:
         return run
-    seen = {name: value for name, value in run.result.telemetry.items() if name in KEPT_TELEMETRY}
+    kept = KEPT_TELEMETRY | {"peak_memory_bytes"}
+    seen = {name: value for name, value in run.result.telemetry.items() if name in kept}
     return replace(run, result=replace(run.result, environment={}, telemetry=seen))

@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 
+from autoresearch.campaign.admission import Admission, Trials, TrialTask
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.briefing import make_brief
 from autoresearch.campaign.derive import Automatic, Devotion, Wishes
 from autoresearch.campaign.disturbance import Disturbances, weigh
 from autoresearch.campaign.recovery import recover
-from autoresearch.campaign.review import Export, Notice, Observe, Review, with_change, with_drift
+from autoresearch.campaign.review import Export, Notice, Observe, Review
 from autoresearch.campaign.reviews import Reviews, ReviewTask
 from autoresearch.campaign.sealed import RowErrors, Sealed
 from autoresearch.campaign.submission import Submissions
@@ -31,14 +32,15 @@ from autoresearch.domain.budget import Limits
 from autoresearch.domain.disturbance import is_judged_anyway
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.operator import Operator
-from autoresearch.domain.proposal import Kind, Proposal
+from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, first_line
 from autoresearch.domain.verdict import Verdict
 from autoresearch.host.clock import Clock
 from autoresearch.judge.policy import Policy
-from autoresearch.lab.protocol import Refusal, Workspace
+from autoresearch.lab.protocol import Workspace
 from autoresearch.ledger.ledger import Ledger
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
+from autoresearch.researchers.repair import Fault, Repairing
 from autoresearch.researchers.review import Reviewer
 from autoresearch.runner.protocol import Engine, Slot
 
@@ -65,7 +67,7 @@ class ProposalTask:
     number: int
 
 
-Task = RunTask | ProposalTask | ReviewTask
+Task = RunTask | ProposalTask | ReviewTask | TrialTask
 
 
 class Scheduler:
@@ -86,6 +88,7 @@ class Scheduler:
         row_error: Says how much a gain of one experiment over another hangs on the choice of validation rows.
         submissions: What people and agents hand in from checkouts of their own; nobody does if None.
         reviewers: Who may be asked to look back at what was tried.
+        trials: How a few steps of each proposal are made before it gets a run; none are by default.
         serves: Researcher → what it may be asked for; all of it for one that is not there.
     """
 
@@ -105,6 +108,7 @@ class Scheduler:
         row_error: RowErrors = lambda baseline, incumbent: None,
         submissions: Submissions | None = None,
         reviewers: Sequence[Reviewer] = (),
+        trials: Trials | None = None,
         serves: Mapping[str, Sequence[Operator]] | None = None,
     ) -> None:
         self.board = Board(ledger.experiments(plan.campaign))
@@ -131,6 +135,11 @@ class Scheduler:
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
         self._row_error = row_error
         self.reviews = Reviews(plan, self.board, ledger, reviewers, row_error, observe)
+        self.admission = Admission(
+            plan, self.board, ledger, workspace, trials or Trials(), observe,
+            admit=self._admit, turn_down=self._turn_down, give_back=self._give_back,
+            can_mend=lambda name: isinstance(self._turns.members.get(name), Repairing),
+        )  # fmt: skip
         self._sealed = Sealed(plan, self.board, ledger, observe, row_error)
         self.began_at = clock.now()
         """When this session began, in Unix seconds."""
@@ -155,7 +164,7 @@ class Scheduler:
         try:
             while True:
                 self._dispatch()
-                is_idle = not self.running and not self.proposing and not self.reviews.under_way
+                is_idle = not (self.running or self.proposing or self.admission.under_way or self.reviews.under_way)
                 if is_idle and self._rest_seconds() is None and self._slot_rest() is None:
                     return self._why_over()
                 done = self._tasks.wait(self._wait_seconds())
@@ -183,11 +192,13 @@ class Scheduler:
         self._engine.stop()
         for name in self.proposing:
             self._turns.members[name].stop()
+        self.admission.stop()
         self.reviews.stop()
 
     def _drain(self) -> None:
         """Give what was told to stop the time to do so; its answers are read by the next session."""
-        for _ in range(len(self.running) + len(self.proposing) + bool(self.reviews.under_way) + 1):  # and the wake
+        at_work = (self.running, self.proposing, self.admission.under_way, self.reviews.under_way and [1])
+        for _ in range(sum(len(each or ()) for each in at_work) + 1):  # and the wake of `finish`
             self._tasks.wait(DRAIN_SECONDS)
 
     def _dispatch(self) -> None:
@@ -196,9 +207,14 @@ class Scheduler:
         self._take_submissions()
         if not (self.stopping or self.devotion) and (due := self.reviews.next(may_pay=self._spent(0) is None)):
             self._tasks.start(*due)
+        homes = frozenset(slot.name for slot in self._engine.slots)
         for slot in self._engine.slots:
-            is_free = slot.name not in self.running and not self.disturbances.is_resting(slot.name, self._clock.now())
-            if not self.stopping and is_free and (work := self._next_run(slot)):
+            is_busy = slot.name in self.running or slot.name in self.admission.under_way
+            if self.stopping or is_busy or self.disturbances.is_resting(slot.name, self._clock.now()):
+                continue
+            if not self.devotion and (trial := self.admission.next(slot, homes)):
+                self._tasks.start(*trial)
+            elif work := self._next_run(slot):
                 self._start_run(*work, slot)
         while not self.stopping and self._wants_proposal() and (turn := self._next_turn()):
             self._start_proposal(turn)
@@ -210,6 +226,8 @@ class Scheduler:
                 del self.running[slot.name]
             case ReviewTask():
                 self.reviews.take(done.key, done.result)
+            case TrialTask() as trial:
+                self.admission.take(trial, done.result if isinstance(done.result, RunResult) else None)
             case ProposalTask(name):
                 del self.proposing[name]
         if done.error is not None:
@@ -282,7 +300,7 @@ class Scheduler:
             experiment = rebased
         if experiment.proposal.kind.is_derived:  # it may be a program of before: then it is measured once more
             return experiment
-        if (twin := board.twin_of(experiment)) is not None:
+        if (twin := board.twin_of(experiment)) is not None:  # as others saw it on another parent
             self._refuse(experiment, Verdict.DISCARD, f"the same program as #{twin}, which has been run")
             return None
         self._turns.accept(experiment.researcher)
@@ -378,12 +396,14 @@ class Scheduler:
         if self.reviews.because or self._spent(self.board.tried + len(self.proposing)):
             return False
         free = len(self._engine.slots) - len(self.running)
-        backlog = len(self.board.fresh) + len(self.proposing)
+        backlog = len(self.board.fresh) + len(self.board.unchecked) + len(self.proposing)
         return backlog < free + self._plan.lookahead * len(self._engine.slots)
 
     def _next_turn(self) -> Turn | None:
         """Who of those that have nothing to do is asked next, and for what."""
-        return self._turns.next(lambda name: name in self.proposing, is_running=bool(self.running))
+        return self._turns.next(
+            lambda name: name in self.proposing or self.admission.holds(name), is_running=bool(self.running)
+        )
 
     def _rest_seconds(self) -> float | None:
         """How long until somebody who failed may be asked again, when there is nothing else to wait for."""
@@ -394,7 +414,8 @@ class Scheduler:
     def _slot_rest(self) -> float | None:
         """How long until a slot that rests may be tried again, as long as there may be work for it."""
         board = self.board
-        has_work = board.asked or board.resumed or board.fresh or self.devotion or self._spent(board.tried) is None
+        waiting = (board.asked, board.resumed, board.fresh, board.unchecked)
+        has_work = any(waiting) or self.devotion or self._spent(board.tried) is None
         return self.disturbances.seconds_of_rest(self._clock.now()) if has_work and not self.stopping else None
 
     def _start_proposal(self, turn: Turn) -> None:
@@ -407,6 +428,7 @@ class Scheduler:
         task = ProposalTask(researcher.name, number)
         self.proposing[researcher.name] = task
         brief = self._brief(experiment)
+        self.admission.expect(number, brief)
         self._observe(Notice("proposing", experiment))
         self._tasks.start(task, partial(researcher.propose, brief))
 
@@ -420,24 +442,44 @@ class Scheduler:
 
     def _take_proposal(self, number: int, proposal: Proposal | NoProposal) -> None:
         experiment = self.board.get(number)
-        if isinstance(proposal, NoProposal):
-            experiment = replace(experiment, proposal=_costing(proposal))
-            if proposal.interrupted and self.stopping:
-                self._review.decide(experiment, Verdict.CRASH, proposal.reason)
-            else:
-                self._refuse(experiment, Verdict.CRASH, proposal.reason, proposal.away_seconds)
+        if isinstance(proposal, Proposal):
+            self._tell_unpriced(replace(experiment, proposal=proposal))
+            self.admission.take_proposal(experiment, proposal)
             return
-        experiment = replace(experiment, proposal=proposal)
-        self._tell_unpriced(experiment)
-        change = self._workspace.commit(number, experiment.parent, proposal.hypothesis)
-        if isinstance(change, Refusal):
-            self._refuse(replace(experiment, commit=change.commit), Verdict.CRASH, change.reason)
-            return
-        experiment = replace(with_drift(with_change(experiment, change), change), stage=Stage.PROPOSED)
-        self.board.put(self._ledger.record(experiment, "proposed", proposal.hypothesis))
-        self.board.fresh.append(number)
-        self._workspace.close(number)
-        self._observe(Notice("proposed", experiment, proposal.hypothesis))
+        experiment, reason = self.admission.give_up(experiment, proposal)
+        if proposal.interrupted and self.stopping:
+            self._review.decide(experiment, Verdict.CRASH, reason)
+        else:
+            self._refuse(experiment, Verdict.CRASH, reason, proposal.away_seconds)
+
+    def _admit(self, experiment: Experiment) -> None:
+        """Let a proposal that nothing speaks against wait for a slot."""
+        hypothesis = experiment.proposal.hypothesis
+        experiment = replace(experiment, stage=Stage.PROPOSED)
+        self.board.put(self._ledger.record(experiment, "proposed", hypothesis))
+        self.board.fresh.append(experiment.number)
+        self._conclude(experiment)
+        self._workspace.close(experiment.number)
+        self._observe(Notice("proposed", experiment, hypothesis))
+
+    def _turn_down(self, experiment: Experiment, verdict: Verdict, reason: str) -> None:
+        self._conclude(experiment)
+        self._refuse(experiment, verdict, reason)
+
+    def _give_back(self, experiment: Experiment, brief: Brief, fault: Fault) -> bool:
+        """Have a researcher mend what it handed in."""
+        researcher = self._turns.members.get(experiment.researcher)
+        if self.stopping or not isinstance(researcher, Repairing) or self._spent(0) is not None:
+            return False
+        task = ProposalTask(researcher.name, experiment.number)
+        self.proposing[researcher.name] = task
+        self._tasks.start(task, partial(researcher.repair, brief, fault))
+        return True
+
+    def _conclude(self, experiment: Experiment) -> None:
+        researcher = self._turns.members.get(experiment.researcher)
+        if isinstance(researcher, Repairing):
+            researcher.conclude()
 
     def _tell_unpriced(self, experiment: Experiment) -> None:
         """Say once of each researcher that a limit in dollars does not see what its model costs."""
@@ -490,11 +532,6 @@ class Scheduler:
             return "everything that was asked for is measured"
         over = self._spent(self.board.tried)
         return over or f"no researcher has anything more to propose ({self._turns.last_words()})"
-
-
-def _costing(proposal: NoProposal) -> Proposal:
-    """What stands in the ledger for a proposal that never was: its cost is real all the same."""
-    return Proposal(hypothesis="", kind=Kind.OTHER, cost_usd=proposal.cost_usd, usage=proposal.usage)
 
 
 def _cure_of(baseline: Experiment) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
 
+from autoresearch.campaign.admission import Trials
 from autoresearch.campaign.board import Plan
 from autoresearch.campaign.derive import Devotion
 from autoresearch.campaign.review import Notice, Observe
@@ -29,6 +30,7 @@ from autoresearch.judge.policy import Greedy, Policy
 from autoresearch.lab.protocol import Apply, Change, Derivation, Refusal, Remove, Switch, Workspace
 from autoresearch.ledger.ledger import Campaign, Ledger
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
+from autoresearch.researchers.repair import Fault
 from autoresearch.researchers.review import NoReview, Reviewer, ReviewRequest
 from autoresearch.runner.protocol import Engine, Slot
 
@@ -119,6 +121,9 @@ class Physics:
     slow_share: float = 0.0
     """Share of runs whose steps take half as long again; their number is the worse for it, by five times the noise."""
     refused_share: float = 0.02
+    flawed_share: float = 0.0
+    """Share of commits that fail within their first steps; only tried where a campaign makes trials."""
+    trial_seconds: tuple[float, float] = (5.0, 15.0)
     overfit_share: float = 0.0
     """Share of every gain that sealed data do not show."""
     conflict_share: float = 0.05
@@ -144,6 +149,8 @@ class World:
     """Whether runs make more steps since each commit."""
     refs: dict[str, str] = field(default_factory=dict)
     tip: str = "base"
+    mended: dict[int, int] = field(default_factory=dict)
+    """How often a researcher went back to its edits, by experiment."""
     answers: dict[str, tuple[RunResult, float]] = field(default_factory=dict)
     """Runs that were started: key → what they will answer, and when."""
 
@@ -195,10 +202,12 @@ class SimulatedWorkspace:
 
     def commit(self, number: int, parent: str, message: str) -> Change | Refusal:
         """Draw the proposal's true effect."""
-        rng, physics = self._world.rng("commit", number), self._world.physics
+        mended = self._world.mended.get(number, 0)
+        name = f"c{number}m{mended}" if mended else f"c{number}"
+        rng, physics = self._world.rng("commit", name if mended else number), self._world.physics
         if rng.random() < physics.refused_share:
             return Refusal("it edits a protected file")
-        return self._add(f"c{number}", number, parent, physics.draw_effect(rng))
+        return self._add(name, number, parent, physics.draw_effect(rng))
 
     def inspect(self, commit: str, parent: str) -> Change:
         """Every simulated change is one line."""
@@ -306,6 +315,34 @@ class SimulatedEngine:
         )
 
 
+class SimulatedTrials:
+    """A few steps of a candidate, which pass or fail by the dice; the untouched lab always passes."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.slots: Sequence[Slot] = ()
+
+    def execute(self, request: RunRequest, slot: Slot) -> RunResult:
+        """Start the trial, or find it again, and sleep until it ends."""
+        world, key = self._world, f"trial {request.key}"
+        if key not in world.answers:
+            rng = world.rng("trial", request.commit)
+            is_flawed = world.parents[request.commit] is not None and rng.random() < world.physics.flawed_share
+            result = RunResult(
+                Outcome.CRASHED if is_flawed else Outcome.NO_METRIC,
+                detail="NameError: drawn" if is_flawed else "",
+                started_at=world.clock.now(),
+                wall_seconds=rng.uniform(*world.physics.trial_seconds),
+            )
+            world.answers[key] = (result, world.clock.now() + result.wall_seconds)
+        result, ends_at = world.answers[key]
+        world.clock.sleep(max(0.0, ends_at - world.clock.now()))
+        return result
+
+    def stop(self) -> None:
+        """Virtual trials end at once anyway."""
+
+
 class SimulatedResearcher:
     """Thinks for a while and proposes something."""
 
@@ -318,6 +355,14 @@ class SimulatedResearcher:
         rng = self._world.rng("propose", brief.number)
         self._world.clock.sleep(rng.uniform(*self._world.physics.proposal_seconds))
         return Proposal(f"idea {brief.number}", Kind.OTHER, cost_usd=self._world.physics.proposal_cost_usd)
+
+    def repair(self, brief: Brief, fault: Fault) -> Proposal | NoProposal:
+        """Another change in its place, as long as one takes."""
+        self._world.mended[brief.number] = self._world.mended.get(brief.number, 0) + 1
+        return self.propose(brief)
+
+    def conclude(self) -> None:
+        """No session is kept."""
 
     def stop(self) -> None:
         """Virtual thoughts end at once anyway."""
@@ -369,6 +414,7 @@ def simulate(
     reviewers: Sequence[Reviewer] = (),
     wishes: Devotion | None = None,
     submissions: Submissions | None = None,
+    preflight: bool = False,
     observe: Observe = lambda notice: None,
     wrap: Callable[[object], object] = lambda part: part,
 ) -> Ledger:
@@ -388,6 +434,7 @@ def simulate(
         reviewers: Who looks back; nobody when not given, so that reviews are computed.
         wishes: Makes only what these ask for, as a person's `ablate` does.
         submissions: What is handed in meanwhile.
+        preflight: Whether candidates are tried before their run.
         observe: Told of everything, as in a real campaign.
         wrap: Put around ledger and workspace; fault injection lives there.
 
@@ -427,6 +474,7 @@ def simulate(
         limits or Limits(experiments=100),
         observe=observe,
         submissions=None if submissions is None else wrap(submissions),  # type: ignore[arg-type]
+        trials=Trials(SimulatedTrials(world)) if preflight else None,
         reviewers=reviewers,
     )
     if wishes is not None:
