@@ -44,6 +44,7 @@ QK_SCALE = 1.2  # factor on normalised queries and keys (sharper attention above
 LOGIT_SOFTCAP = 15.0  # logits are squashed into plus or minus this; 5 to 100
 VALUE_EVERY = 2  # every so many layers, the last included, attention mixes in per-token values; 1 to DEPTH
 GATE_CHANNELS = 32  # channels that decide each head's gates; 1 to MODEL_DIM
+OUTPUT_GATE = True  # whether each head may turn down what it found, token by token
 SMEAR = True  # whether the embedding of the token before is mixed in, through a gate
 READOUT = True  # whether the head reads a learnt mix of all layers, not the last alone
 RESID_LAMBDA = 1.0  # initial weight of the residual stream at each layer; 0.5 to 1.5
@@ -201,7 +202,8 @@ class Memory(nn.Module):
         """Begin a blank page if this pass over the data, counted from 0, has none yet."""
         if not self.pages or number > self.number:
             self.number = number
-            self.pages = [*self.pages[-1:], Page.blank(self.rows, self.width, self.dtype, self.owner.device)]
+            self.pages = self.pages[-1:]  # before a new one is made: two are the most that memory has to hold
+            self.pages.append(Page.blank(self.rows, self.width, self.dtype, self.owner.device))
 
     def forward(self, keys: Tensor) -> Tensor:
         """Return the rows of keys, (B, T) to (B, T, width); in training they are remembered for `learn`."""
@@ -354,13 +356,14 @@ def layer(
         x: The stream, (B, T, C).
         x0: The stream before the first layer.
         extra: What is mixed into the attention's values, each (B, T, C); empty in layers that mix in nothing.
-        weights: Those of this layer: its two lambdas, attention (4, C, C), up, down, gates (sources x H, G).
+        weights: Those of this layer: its two lambdas, attention (4, C, C), up, down, the gates of what its heads put
+            out (H, G) and of what is mixed in (sources x H, G).
         rotary: From `rotary_table`.
         qk_scale: QK_SCALE.
         attend: From `make_attention`.
         window: How many tokens the layer sees.
     """
-    resid_lambda, x0_lambda, attention, up, down, gates = weights
+    resid_lambda, x0_lambda, attention, up, down, output_gates, gates = weights
     B, T, C = x.shape
     H = C // HEAD_DIM
     x = resid_lambda * x + x0_lambda * x0
@@ -371,7 +374,10 @@ def layer(
         for i, source in enumerate(extra):
             v = v + gate[:, :, i] * source.view(B, T, H, HEAD_DIM)
     q, k = (rotate(norm(each) * qk_scale, rotary) for each in (q, k))
-    x = x + F.linear(attend(q, k, v, window).reshape(B, T, C), attention[3])
+    found = attend(q, k, v, window)
+    if OUTPUT_GATE:
+        found = found * (2 * torch.sigmoid(F.linear(y[..., :GATE_CHANNELS], output_gates))).view(B, T, H, 1)
+    x = x + F.linear(found.reshape(B, T, C), attention[3])
     return x + F.linear(F.relu(F.linear(norm(x), up)).square(), down)
 
 
@@ -412,6 +418,7 @@ class GPT(nn.Module):
         self.up = nn.Parameter(torch.empty(DEPTH, MLP_RATIO * C, C))
         self.down = nn.Parameter(torch.empty(DEPTH, C, MLP_RATIO * C))
         self.gates = nn.Parameter(torch.empty(len(self.value_layers), (1 + len(table_rows)) * H, GATE_CHANNELS))
+        self.output_gates = nn.Parameter(torch.empty(DEPTH, H, GATE_CHANNELS))
         self.resid_lambdas = nn.Parameter(torch.empty(DEPTH))
         self.x0_lambdas = nn.Parameter(torch.empty(DEPTH))
         self.readout = nn.Parameter(torch.empty(DEPTH))
@@ -435,7 +442,8 @@ class GPT(nn.Module):
         nn.init.uniform_(self.attention, -bound, bound)
         nn.init.uniform_(self.values.weight, -bound, bound)
         nn.init.uniform_(self.up, -bound, bound)
-        for zero in (self.attention[:, 3], self.down, self.gates, self.smear, self.hint.weight, self.confidence.weight):
+        gates = (self.gates, self.output_gates, self.smear)
+        for zero in (self.attention[:, 3], self.down, *gates, self.hint.weight, self.confidence.weight):
             nn.init.zeros_(zero)
         self.resid_lambdas.fill_(RESID_LAMBDA)
         self.x0_lambdas.fill_(X0_LAMBDA)
@@ -473,7 +481,7 @@ class GPT(nn.Module):
             x, values = embed(idx, hint, confidence, [for_stream for for_stream, _ in rows])
             extra = dict(zip(self.value_layers, values.unbind(2), strict=True))
             gates = dict(zip(self.value_layers, self.gates.to(self.dtype).unbind(), strict=True))
-            matrices = (w.to(self.dtype) for w in (self.attention, self.up, self.down))
+            matrices = (w.to(self.dtype) for w in (self.attention, self.up, self.down, self.output_gates))
             each = (self.resid_lambdas, self.x0_lambdas, *matrices)
             weights = list(zip(*(w.unbind() for w in each), strict=True))
             outputs, x0 = [], x
@@ -585,6 +593,7 @@ class Optimiser:
             (model.confidence.weight, HINT_LR * width, 0.0, ADAM_BETA1),
             (model.head, UNEMBEDDING_LR * width, 0.01, ADAM_BETA1),
             (model.smear, 0.01, 0.0, ADAM_BETA1),
+            (model.output_gates, 0.01, 0.0, ADAM_BETA1),
             (model.resid_lambdas, SCALAR_LR * 0.01, 0.0, ADAM_BETA1),  # they compound over layers, so they move slowly
             (model.readout, SCALAR_LR * 0.01, 0.0, ADAM_BETA1),
             (model.x0_lambdas, SCALAR_LR, 0.0, 0.96),
@@ -602,6 +611,7 @@ class Optimiser:
         model = self.model
         unused = [] if HINTS else [model.hint.weight, model.confidence.weight]
         unused += ([] if SMEAR else [model.smear]) + ([] if READOUT else [model.readout])
+        unused += [] if OUTPUT_GATE else [model.output_gates]
         return all(p is not other for other in unused)
 
     def reset(self) -> None:
