@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from autoresearch.domain.learnt import Review
 from autoresearch.domain.tally import Tally, counts, tally
 from autoresearch.domain.usage import Usage
 from autoresearch.domain.verdict import Verdict
+from autoresearch.lab.protocol import Workspace
 from autoresearch.ledger.ledger import REVIEW_BEGAN, REVIEW_FAILED, Ledger
 from autoresearch.researchers.quoting import one_line
 from autoresearch.researchers.review import NoReview, Reviewer, ReviewRequest
@@ -53,6 +54,7 @@ class Reviews:
         plan: Says how often.
         board: The campaign as it stands; what reviews cost is added to what it has cost.
         ledger: Holds every review.
+        workspace: Gives whoever writes one the incumbent's code to read.
         reviewers: Whoever can write prose; nobody when empty.
         row_error: As for a brief.
         observe: Told when one begins, is written, or fails.
@@ -63,11 +65,12 @@ class Reviews:
         plan: Plan,
         board: Board,
         ledger: Ledger,
+        workspace: Workspace,
         reviewers: Sequence[Reviewer],
         row_error: RowErrors,
         observe: Observe,
     ) -> None:
-        self._plan, self._board, self._ledger = plan, board, ledger
+        self._plan, self._board, self._ledger, self._workspace = plan, board, ledger, workspace
         self._reviewers = {reviewer.name: reviewer for reviewer in reviewers}
         self._row_error, self._observe = row_error, observe
         known = self._journal
@@ -109,6 +112,9 @@ class Reviews:
             return None
         begun = {"number": number, "by": reviewer.name, "because": because}
         self._ledger.note(self._plan.campaign, REVIEW_BEGAN, json.dumps(begun, ensure_ascii=False))
+        best = self._board.best
+        desk = self._workspace.desk(best.commit if best and best.commit else self._workspace.base)
+        request = replace(request, brief=replace(request.brief, worktree=desk))
         self.under_way = ReviewTask(reviewer.name, number)
         self._observe(Notice("reviewing", text=f"{reviewer.name} looks back because of {because}"))
         return self.under_way, partial(reviewer.review, request)
@@ -116,6 +122,7 @@ class Reviews:
     def take(self, task: ReviewTask, answer: object) -> None:
         """Take in what a session answered; None stands for one that ended with an error of ours."""
         self.under_way = None
+        self._workspace.clear_desk()
         if isinstance(answer, Review):
             self._board.charge(answer.cost_usd or 0.0, _tokens(answer.usage))
             self._write(answer)

@@ -134,7 +134,7 @@ class Scheduler:
         self.disturbances = Disturbances(plan.tolerance, len(engine.slots), plan.budget_seconds)
         self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
         self._row_error = row_error
-        self.reviews = Reviews(plan, self.board, ledger, reviewers, row_error, observe)
+        self.reviews = Reviews(plan, self.board, ledger, workspace, reviewers, row_error, observe)
         self.admission = Admission(
             plan, self.board, ledger, workspace, trials or Trials(), observe,
             admit=self._admit, turn_down=self._turn_down, give_back=self._give_back,

@@ -242,6 +242,13 @@ class SimulatedWorkspace:
     def close(self, number: int) -> None:
         """Nothing to remove."""
 
+    def desk(self, commit: str) -> Path:
+        """There are no files."""
+        return Path("desk")
+
+    def clear_desk(self) -> None:
+        """Nothing to remove."""
+
     def keep(self, commit: str) -> None:
         """Fast-forward."""
         assert self._world.descends(commit, self._world.tip), f"{commit} does not descend from {self._world.tip}"

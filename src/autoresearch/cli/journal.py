@@ -137,5 +137,5 @@ def _told(entry: Review | Entry) -> tuple[str, list[str]]:
         ("works", entry.patterns), ("dead end", entry.dead_ends), ("bet on", entry.next_bets), ("given up", given_up),
     )  # fmt: skip
     lines = [f"  {title + ':':<10} {text}" for title, texts in rows for text in texts]
-    about = f"After {entry.verdicts} verdicts, because of {entry.because}. {entry.summary}"
+    about = f"Because of {entry.because} ({entry.verdicts} verdicts in all). {entry.summary}"
     return f"review {entry.number}, {whose(entry)}", [about, *lines]

@@ -19,7 +19,7 @@ from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.run import first_line
 from autoresearch.domain.verdict import Verdict
 
-ENOUGH_VALUES = 3
+ENOUGH_VALUES = 4
 """Values of one constant, tried one at a time and none of them kept, after which it passes for exhausted."""
 
 NEAR = 1.0

@@ -125,6 +125,14 @@ class Workspace(Protocol):
         """Remove the experiment's worktree; its commits stay."""
         ...
 
+    def desk(self, commit: str) -> Path:
+        """Give whoever looks back a worktree at `commit` to read in; what is changed in it is thrown away."""
+        ...
+
+    def clear_desk(self) -> None:
+        """Remove that worktree, if there is one."""
+        ...
+
     def keep(self, commit: str) -> None:
         """Fast-forward the campaign's branch to `commit`.
 

@@ -146,6 +146,15 @@ class GitWorkspace:
         self._worktrees.remove(self._path(number))
         self._forget_index(number)
 
+    def desk(self, commit: str) -> Path:
+        """Give whoever looks back a worktree at `commit` to read in; what is changed in it is thrown away."""
+        self._worktrees.add(commit, self._desk)
+        return self._desk
+
+    def clear_desk(self) -> None:
+        """Remove that worktree, if there is one."""
+        self._worktrees.remove(self._desk)
+
     def keep(self, commit: str) -> None:
         """Fast-forward the campaign's branch to `commit`; nothing happens when it already contains it.
 
@@ -171,6 +180,9 @@ class GitWorkspace:
         for number in sorted(found - spared):
             self.close(number)
             done.append(f"removed the worktree of experiment {number}")
+        if self._desk.exists():
+            self.clear_desk()
+            done.append("removed the worktree of a review")
         for name in self._worktrees.forget_vanished(self._home):
             done.append(f"removed git's entry for the vanished worktree {name}")
         done += self._sweep_locks(spared)
@@ -214,6 +226,10 @@ class GitWorkspace:
         home = self._home / "worktrees"
         home.mkdir(parents=True, exist_ok=True)
         return home
+
+    @property
+    def _desk(self) -> Path:
+        return self._worktrees_home / f"{self._campaign}-desk"
 
     def _path(self, number: int) -> Path:
         return self._worktrees_home / f"{self._campaign}-{number}"

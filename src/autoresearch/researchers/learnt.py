@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autoresearch.domain.learnt import Review
+from autoresearch.domain.learnt import Idea, Review
 from autoresearch.researchers.protocol import Brief
 from autoresearch.researchers.quoting import AS_DATA, harmless, one_line
 from autoresearch.researchers.sections import Section
 
 MOST_IDEAS = 20
-"""Open ideas in a brief, the newest first: whoever is offered more tries none of them."""
+"""Open ideas in a brief: whoever is offered more tries none of them."""
 
 
 def learnt_record(brief: Brief) -> dict[str, Any]:
@@ -21,9 +21,17 @@ def learnt_record(brief: Brief) -> dict[str, Any]:
         "review": None if brief.review is None else review_record(brief.review),
         "open_ideas": [
             {"id": one_line(each.id, 20), "idea": one_line(each.text), "by": one_line(each.by, 60)}
-            for each in list(brief.ideas)[: -MOST_IDEAS - 1 : -1]
+            for each in best_first(brief.ideas)[:MOST_IDEAS]
         ],
     }
+
+
+def best_first(ideas: Iterable[Idea]) -> list[Idea]:
+    """What people want first, then what the newest review bets on, then plans that were dropped, the newest first."""
+    listed = list(ideas)
+    bets = [each for each in listed if each.id.startswith("r")]
+    noted, dropped = ([each for each in reversed(listed) if each.id.startswith(kind)] for kind in "ne")
+    return [*noted, *bets, *dropped]
 
 
 def review_record(review: Review) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from autoresearch.domain.experiment import Experiment
@@ -57,8 +56,9 @@ INSTRUCTIONS = """\
 You are one of several researchers. This time you propose nothing and edit nothing: you look back at what was tried and
 write down what it taught, for everybody who proposes after you. The figures below were counted; reason from them, name
 experiments by their numbers, and do not repeat what stands there anyway. A gain within luck is no evidence. Say what to
-bet on next, concretely enough to be carried out, and which of the open ideas to give up and why. Write `review.json`
-into the current folder, as the last section says, and end. Run nothing, and do not ask: nobody is there to answer.
+bet on next, concretely enough to be carried out, and which of the open ideas to give up and why. The current folder
+holds the code of the incumbent, to be read. Write `review.json` into it, as the last section says, and end. Run
+nothing, and do not ask: nobody is there to answer.
 
 """
 
@@ -72,12 +72,10 @@ class ReviewRequest:
     because: str
     """Why it is due."""
     brief: Brief
-    """As for a proposal, and as disclosed; there is no worktree."""
+    """As for a proposal, and as disclosed; its worktree is there to be read, and thrown away afterwards."""
     tally: Tally
     seen: int = 0
     """Verdicts that earlier reviews looked at."""
-    worktree: Path = field(default_factory=Path)
-    """Where the session may write; of its own."""
 
 
 @dataclass(frozen=True)

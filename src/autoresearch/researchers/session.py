@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoresearch.errors import AutoResearchError
@@ -42,7 +42,6 @@ PROCESS = "process"
 """The supervisor's own folder in a session's: it sets aside whatever it finds in it."""
 AGENT_HOME, AGENT_TEMPORARY = "agent-home", "agent-tmp"
 """What an agent keeps for itself during a session; gone with its end."""
-_DESK = "desk"
 _PROSE_BYTES = 20_000
 
 
@@ -92,7 +91,7 @@ class Place:
 
 @dataclass(frozen=True)
 class ReviewPlace(Place):
-    """The same for a look back: there is nothing to edit, only a desk to write at."""
+    """The same for a look back: there is nothing to edit."""
 
     @property
     def answer(self) -> Path:
@@ -135,16 +134,16 @@ def place_for(brief: Brief, sessions: Path | None) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def review_place(request: ReviewRequest, sessions: Path | None) -> Iterator[ReviewPlace]:
-    """A fresh folder with the request in it, and a desk; a temporary one when sessions are not kept."""
+    """A fresh folder with the request in it; a temporary one when sessions are not kept."""
     with contextlib.ExitStack() as stack:
         if sessions is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoresearch-")))
         else:
             folder = _fresh_folder(sessions, review_folder(request.brief.campaign, request.number))
         folder = folder.absolute()
-        desk = folder / _DESK
-        desk.mkdir()
-        place = ReviewPlace(folder, replace(request.brief, worktree=desk))
+        place = ReviewPlace(folder, request.brief)
+        for name in (REVIEW_JSON, REVIEW_PROSE):  # the lab's own, if it has such a file, is no answer
+            (request.brief.worktree / name).unlink(missing_ok=True)
         record = json.dumps(request_record(request), ensure_ascii=False, indent=1)
         write_text(place.json, quotable(record), durable=False)
         write_text(place.markdown, quotable(render_request(request)), durable=False)

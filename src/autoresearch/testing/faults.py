@@ -17,7 +17,8 @@ from autoresearch.ledger.ledger import Ledger
 
 _LASTING = {
     "begin_campaign", "note", "begin_experiment", "record", "decide", "settle", "begin_run", "finish_run",
-    "open", "commit", "rebase", "derive", "keep", "close", "salvage", "sweep", "forget",
+    "open", "commit", "rebase", "derive", "keep", "close", "salvage", "sweep", "forget", "desk",
+    "clear_desk",
 }  # fmt: skip
 """Methods of Ledger, Workspace and Submissions that leave something behind."""
 
