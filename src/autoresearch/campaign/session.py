@@ -40,10 +40,11 @@ from autoresearch.campaign.review import Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import ThreadTasks
-from autoresearch.campaign.team import make_researchers, make_reviewers
+from autoresearch.campaign.team import make_researchers, make_reviewers, make_serves
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.near_miss import MOST_STACKED, NearMiss, kept_elsewhere
 from autoresearch.errors import AutoResearchError, LabError, LabIsBusyError
 from autoresearch.host import files
 from autoresearch.host.clock import Clock, SystemClock
@@ -186,9 +187,10 @@ def open_session(
         home, config, campaign, ledger = parts.home, parts.config, parts.campaign, parts.ledger
         # The recorded one: verdicts of two rules in one campaign would be no rule at all.
         policy = _policy(campaign.policy, campaign.metric, f"campaign {campaign.name!r}")
+        elsewhere = _elsewhere(ledger, campaign) if config.campaign.borrow else ()
         curves = Curves(home.runs, campaign.metric, lambda: scheduler.board, forecasts=config.budget.early_stop)
         scheduler = Scheduler(
-            plan_of(config, campaign, parts.hardware, root),
+            replace(plan_of(config, campaign, parts.hardware, root), elsewhere=elsewhere),
             ledger,
             parts.workspace,
             _engine(parts, curves),
@@ -202,6 +204,7 @@ def open_session(
             partial(row_error, home.runs, {}),
             home.submissions,
             reviewers=make_reviewers(config, home.root, home.folder, home.sessions),
+            serves=make_serves(config),
             trials=_trials(parts),
         )
         _rewrite_export(home, campaign, ledger)
@@ -407,6 +410,7 @@ def plan_of(config: LabConfig, campaign: Campaign, hardware: Hardware, root: Pat
         rotations_left=config.metric.rotations - 1 - config.metric.rotation,
         prune_every=config.campaign.prune_every,
         retest_share=config.campaign.retest_share,
+        usd_per_slot_hour=config.campaign.usd_per_slot_hour,
         review_every=config.campaign.review_every,
         plateau=config.campaign.plateau,
         tolerance=config.tolerance,
@@ -489,6 +493,16 @@ def _check_agents(config: LabConfig) -> None:
         elif section.is_agent and section.command is None and shutil.which(section.kind) is None:
             agent = AGENTS[section.kind]
             raise LabError(f"{agent.title} is not installed: {agent.install}, or name another researcher")
+
+
+def _elsewhere(ledger: Ledger, campaign: Campaign) -> tuple[NearMiss, ...]:
+    """The best of what other campaigns of this lab kept, as far as their numbers can be compared with this one's."""
+    found = []
+    for other in ledger.campaigns():
+        is_alike = other.comparable_hash == campaign.comparable_hash and other.slot_kind == campaign.slot_kind
+        if other.origin == "run" and other.name != campaign.name and is_alike:
+            found += kept_elsewhere(other.name, ledger.experiments(other.name))
+    return tuple(sorted(found, key=lambda miss: (-miss.gain, miss.label))[:MOST_STACKED])
 
 
 def _joined(limits: Limits, config: LabConfig) -> Limits:

@@ -6,15 +6,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from autoresearch.domain.operator import Operator
 from autoresearch.errors import LabError
 from autoresearch.host.figures import cache_folder
 from autoresearch.lab.config import LabConfig
 from autoresearch.lab.sections import ResearcherSection
+from autoresearch.lab.stack import stack_changes
 from autoresearch.researchers import api
 from autoresearch.researchers.agent import AgentResearcher
 from autoresearch.researchers.agents import AGENTS, Agent
 from autoresearch.researchers.command import CommandResearcher
 from autoresearch.researchers.protocol import Researcher
+from autoresearch.researchers.recombiner import Recombiner
 from autoresearch.researchers.review import Reviewer
 
 
@@ -30,11 +33,12 @@ def make_researchers(config: LabConfig, root: Path, folder: Path, sessions: Path
     Raises:
         LabError: Two have one name.
     """
-    seats = [(section, i) for section in config.researcher for i in range(section.count)]
+    seats = [(section, name) for section in config.researcher for name in _names(section)]
     researchers: list[Researcher] = []
-    for section, i in seats:
-        name = section.label if section.count == 1 else f"{section.label}-{i + 1}"
-        if section.kind == "tuner":
+    for section, name in seats:
+        if section.kind == "recombiner":
+            researchers.append(Recombiner(stack_changes, name))
+        elif section.kind == "tuner":
             # Here and not above: NumPy costs a tenth of a second at the start of commands that propose nothing.
             from autoresearch.researchers.tuner import Tuner  # noqa: PLC0415
 
@@ -48,10 +52,20 @@ def make_researchers(config: LabConfig, root: Path, folder: Path, sessions: Path
     return researchers
 
 
+def make_serves(config: LabConfig) -> dict[str, tuple[Operator, ...]]:
+    """What each seat may be asked for, by its name."""
+    return {name: section.serves for section in config.researcher for name in _names(section)}
+
+
 def make_reviewers(config: LabConfig, root: Path, folder: Path, sessions: Path) -> Sequence[Reviewer]:
     """Everybody who can write prose, once for each table: a look back goes on beside a proposal under way."""
     writers = [section for section in config.researcher if section.can_review]
     return [_writer(section, section.label, config, root, folder, sessions) for section in writers]
+
+
+def _names(section: ResearcherSection) -> list[str]:
+    """Of each seat of a table."""
+    return [section.label] if section.count == 1 else [f"{section.label}-{i + 1}" for i in range(section.count)]
 
 
 def _writer(

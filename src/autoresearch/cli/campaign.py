@@ -36,8 +36,8 @@ def run(
     researcher: Annotated[
         list[str] | None,
         typer.Option(
-            help="Who proposes, instead of the lab file's: NAME[@MODEL][:COUNT], where NAME is tuner, claude, codex, "
-            "gemini, opencode or a name of the lab file; may be repeated."
+            help="Who proposes, instead of the lab file's: NAME[@MODEL][:COUNT], where NAME is tuner, "
+            "recombiner, claude, codex, gemini, opencode or a name of the lab file; may be repeated."
         ),
     ] = None,
     campaign: Annotated[str | None, typer.Option(help="Its name; the newest one goes on if absent.")] = None,

@@ -40,7 +40,7 @@ FILE_NAME = "autoresearch.toml"
 PLACEHOLDER = "SET_ME"
 """The metric's name in a lab file whose metric could not be guessed."""
 _OUR_INTERPRETER = ("python", "python3")
-_KINDS = ("tuner", "claude", "codex", "gemini", "opencode", "api")
+_KINDS = ("tuner", "recombiner", "claude", "codex", "gemini", "opencode", "api")
 _SCRIPTS = (".py", ".sh", ".js", ".mjs", ".ts", ".rb", ".pl", ".jl", ".R", ".lua")
 
 
@@ -168,14 +168,17 @@ def check_lab(root: Path, config: LabConfig, *, proposes: bool = True) -> None:
 def with_team(config: LabConfig, team: Sequence[str]) -> LabConfig:
     """The same lab with the researchers that the command line names, `NAME[@MODEL][:COUNT]` each; its own for none.
 
-    A name is that of a researcher of the lab file, with all that stands there, or else a kind.
+    A name is that of a researcher of the lab file, with all that stands there, or else a kind. The recombiner joins
+    them where `campaign.recombine` says so, except where only commands are at work: those are somebody's own harness.
 
     Raises:
         UserError: There is no such researcher, or it cannot be what is asked of it.
     """
-    if not team:
-        return config
-    return config.model_copy(update={"researcher": tuple(_seat(config, text) for text in team)})
+    seats = tuple(_seat(config, text) for text in team) or config.researcher
+    kinds = {seat.kind for seat in seats}
+    if config.campaign.recombine and "recombiner" not in kinds and kinds != {"command"}:
+        seats = (*seats, ResearcherSection(kind="recombiner"))
+    return config.model_copy(update={"researcher": seats})
 
 
 def _seat(config: LabConfig, text: str) -> ResearcherSection:

@@ -24,6 +24,7 @@ from pydantic import (
 
 from autoresearch.domain.budget import BRIEF_TOKENS, LEAST_BRIEF_TOKENS, Limits
 from autoresearch.domain.metric import Direction, Metric, Source
+from autoresearch.domain.operator import EVERY, SERVES, Operator
 from autoresearch.domain.usage import Price
 from autoresearch.lab.config_text import mistake
 
@@ -437,6 +438,25 @@ class CampaignSection(Section):
         description="After so many keeps, each kept change is taken away once and judged; what no longer earns its "
         "lines goes. 0 = never.",
     )
+    recombine: bool = Field(
+        default=True,
+        title="true or false",
+        description="Whether the recombiner joins an agent or the tuner: when at least two changes nearly helped, it "
+        "merges the most promising of them. It costs no model.",
+    )
+    borrow: bool = Field(
+        default=False,
+        title="true or false",
+        description="Whether what other campaigns of this lab kept is combined too.",
+    )
+    usd_per_slot_hour: float = Field(
+        default=2.0,
+        gt=0,
+        allow_inf_nan=False,
+        title="an amount above 0",
+        description="What an hour of one slot is worth to you, in US dollars. Who is asked next is chosen by gain for "
+        "cost, and this weighs the time of runs against the dollars that agents cost.",
+    )
     retest_share: float = Field(
         default=0.1,
         ge=0,
@@ -485,15 +505,21 @@ class TokenPrice(Section):
 class ResearcherSection(Section):
     """Who proposes; repeat the table for several."""
 
-    kind: Literal["tuner", "command", "claude", "codex", "gemini", "opencode", "api"] = Field(
+    kind: Literal["tuner", "recombiner", "command", "claude", "codex", "gemini", "opencode", "api"] = Field(
         default="tuner",
-        title="'tuner', 'claude', 'codex', 'gemini', 'opencode', 'api' or 'command'",
-        description="The built-in optimiser of constants, a coding agent (Claude Code, Codex, Gemini CLI, opencode), "
+        title="'tuner', 'recombiner', 'claude', 'codex', 'gemini', 'opencode', 'api' or 'command'",
+        description="The built-in optimiser of constants, the built-in combiner of near-misses, a coding agent (Claude "
+        "Code, Codex, Gemini CLI, opencode), "
         "a model behind an OpenAI-compatible endpoint, or any other command.",
     )
     name: str = Field(default="", title="a short text", description="Its name in the ledger; the kind when empty.")
     count: int = Field(
         default=1, ge=1, title="a whole number of at least 1", description="How many of this sort work at once."
+    )
+    operators: Annotated[tuple[Operator, ...], BeforeValidator(as_tuple)] = Field(
+        default=(),
+        title='a list out of "tune", "ablate", "simplify", "restructure", "combine" and "wild"',
+        description="What it may be asked for. Default: all of it; the tuner tunes and the recombiner combines.",
     )
     model: str = Field(
         default="",
@@ -573,12 +599,16 @@ class ResearcherSection(Section):
     def _command_needed(self) -> ResearcherSection:
         if self.kind == "command" and self.command is None:
             raise mistake('is missing: kind = "command" needs one', "command")
-        if self.kind == "tuner" and self.command is not None:
+        if self.is_built_in and self.command is not None:
             raise mistake(
-                'is set for the tuner, which runs none: set kind = "command" or remove the command', "command"
+                f'is set for the {self.kind}, which runs none: set kind = "command" or remove the command', "command"
             )
-        if self.kind == "tuner" and self.reviews:
-            raise mistake("is set for the tuner, which cannot write: remove it, or set kind to an agent", "reviews")
+        if self.is_built_in and self.reviews:
+            cure = "remove it, or set kind to an agent"
+            raise mistake(f"is set for the {self.kind}, which cannot write: {cure}", "reviews")
+        if self.is_built_in and set(self.operators) - set(SERVES[self.kind]):
+            able = ", ".join(SERVES[self.kind])
+            raise mistake(f"asks the {self.kind} for more than it can, which is to {able}: remove it", "operators")
         if not self.is_agent:
             for key in ("model", "effort", "arguments", "usd_per_million_tokens"):
                 if getattr(self, key):
@@ -616,7 +646,17 @@ class ResearcherSection(Section):
     @property
     def is_agent(self) -> bool:
         """Whether this is a coding agent that we know how to start."""
-        return self.kind not in ("tuner", "command")
+        return not self.is_built_in and self.kind != "command"
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it is ours and needs neither a model nor a command."""
+        return self.kind in SERVES
+
+    @property
+    def serves(self) -> tuple[Operator, ...]:
+        """What it may be asked for."""
+        return self.operators or SERVES.get(self.kind, EVERY)
 
     @property
     def can_review(self) -> bool:
