@@ -77,6 +77,15 @@ def forge_answer(lab: Path, place: str) -> None:
     shutil.copytree(run_folder(lab), lab / ".autoresearch" / "runs" / CAMPAIGN / place)
 
 
+def add_event(lab: Path, what: str, record: dict[str, object]) -> None:
+    """Append an event before the end of the session."""
+    write(
+        lab,
+        "INSERT INTO event (id, at, campaign, experiment, what, detail) VALUES (-1, 0, ?, NULL, ?, ?)",
+        *(CAMPAIGN, what, json.dumps(record)),
+    )
+
+
 def test_a_finished_campaign_agrees_with_itself(finished: Path) -> None:
     """No contradiction where there is none."""
     assert audit(finished, CAMPAIGN) == []
@@ -126,6 +135,15 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda lab: write(lab, "UPDATE run SET metric = metric - 1 WHERE experiment = ?", kept(lab)[0]),
         "the journal says",
     ),
+    "review without an end": (
+        lambda lab: add_event(lab, "review began", {"number": 7, "by": "claude"}),
+        "nothing says what became of it",
+    ),
+    "review of the future": (
+        lambda lab: add_event(lab, "review", {"number": 1, "by": "claude", "verdicts": 99}),
+        "looks at 99 verdicts",
+    ),
+    "review lost": (lambda lab: add_event(lab, "review", {"number": 3, "by": "claude", "verdicts": 1}), "numbered [3]"),
     "removal of nothing": (
         lambda lab: write(lab, "UPDATE experiment SET proposal = json_set(proposal, '$.kind', 'ablation', '$.of', 9) "
                           "WHERE number = 1"),

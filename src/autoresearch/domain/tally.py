@@ -25,7 +25,8 @@ ENOUGH_VALUES = 4
 NEAR = 1.0
 """By how many standard deviations of its gain a discard may have lost and still be a near-miss."""
 
-_REFUSED = ("the same", "a duplicate", "already tried")
+_TRIED = ("the same program", "nothing but comments")
+"""How the reason of a proposal begins that was turned down because somebody had tried the same."""
 _MOST_GAINS, _MOST_ROWS = 12, 12
 
 
@@ -146,7 +147,7 @@ def tally(history: Sequence[Experiment], *, seen: int = 0, noise: float | None =
 
 def is_duplicate(experiment: Experiment) -> bool:
     """Whether it was not run because somebody had tried the same."""
-    return not experiment.runs and experiment.reason.lower().startswith(_REFUSED)
+    return not experiment.runs and experiment.reason.lower().startswith(_TRIED)
 
 
 def _count(name: str, experiments: Sequence[Experiment]) -> Count:

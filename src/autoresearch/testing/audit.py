@@ -31,12 +31,14 @@ from pathlib import Path
 import filelock
 import psutil
 
+from autoresearch.campaign.journal import read_journal
 from autoresearch.campaign.session import Home
 from autoresearch.domain.disturbance import causes_in
 from autoresearch.domain.experiment import Experiment, Run, Stage
 from autoresearch.domain.metric import Source
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.run import Outcome, RunResult
+from autoresearch.domain.tally import counts
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import AutoResearchError, LedgerError, UserError
 from autoresearch.host.clock import SystemClock
@@ -257,6 +259,23 @@ def _repeats(scene: _Scene) -> Iterator[str]:
                 yield f"#{e.number}: run {run.request.ordinal} executed {str(ran)[:12]}, not {run.request.commit[:12]}"
 
 
+def _reviews(scene: _Scene) -> Iterator[str]:
+    """Reviews are numbered without a gap, look at ever more verdicts, and each that was begun came to an end."""
+    known = read_journal(scene.events)
+    numbers = [review.number for review in known.reviews]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield f"the reviews are numbered {numbers}"
+    seen = [review.verdicts for review in known.reviews]
+    if seen != sorted(set(seen)):
+        yield f"the reviews look at {seen} verdicts, which does not grow"
+    verdicts = sum(counts(each) for each in scene.experiments)
+    if seen and seen[-1] > verdicts:
+        yield f"review {numbers[-1]} looks at {seen[-1]} verdicts, and there are {verdicts}"
+    if not scene.is_killed:
+        for number, by in known.begun.items():
+            yield f"review {number} was begun by {by}, and nothing says what became of it"
+
+
 def _derivations(scene: _Scene) -> Iterator[str]:
     """What nobody wrote comes from something earlier, and nothing is taken away twice."""
     by_number = {e.number: e for e in scene.experiments}
@@ -474,6 +493,7 @@ def _repository(scene: _Scene) -> Iterator[str]:
 
 
 _CHECKS: tuple[Callable[[_Scene], Iterator[str]], ...] = (
-    _numbers, _stages, _journal, _repeats, _derivations, _branch, _refs, _parents, _results, _export, _leftovers,
+    _numbers, _stages, _journal, _reviews, _repeats, _derivations, _branch, _refs, _parents, _results, _export,
+    _leftovers,
 )  # fmt: skip
 _THOROUGH: tuple[Callable[[_Scene], Iterator[str]], ...] = (_processes, _database, _repository)
