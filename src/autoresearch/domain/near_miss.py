@@ -42,6 +42,13 @@ class NearMiss:
     kind: Kind = Kind.OTHER
     parts: frozenset[str] = frozenset()
     """Labels of what it consists of: its own, or those of the stack that it was."""
+    touches: frozenset[str] = frozenset()
+    """Names that its plan means to touch."""
+
+    def excludes(self, other: NearMiss) -> bool:
+        """Whether the two cannot go together: one holds a part of the other, or both only turn the same constants."""
+        turns_only = self.kind is Kind.TUNE and other.kind is Kind.TUNE
+        return bool(self.parts & other.parts or (turns_only and self.touches & other.touches))
 
 
 class NearMisses:
@@ -83,13 +90,13 @@ class NearMisses:
     def stacks(self, elsewhere: Sequence[NearMiss] = ()) -> list[tuple[NearMiss, ...]]:
         """What may be tried together and was not yet, the largest expected gain first.
 
-        Pairs whose parts do not overlap; and what other campaigns kept, which is worth a try by itself.
+        Pairs that do not exclude one another; and what other campaigns kept, which is worth a try by itself.
 
         Args:
             elsewhere: Changes that other campaigns of this lab kept.
         """
         known = [*self.best(), *elsewhere]
-        pairs = [(a, b) for a, b in combinations(known, 2) if not a.parts & b.parts]
+        pairs = [(a, b) for a, b in combinations(known, 2) if not a.excludes(b)]
         stacks = [*((one,) for one in elsewhere), *pairs]
         new = [stack for stack in stacks if parts_of(stack) not in self._tried]
         return sorted(new, key=lambda stack: (-math.fsum(miss.gain for miss in stack), [miss.label for miss in stack]))
@@ -154,7 +161,8 @@ def _patch(experiment: Experiment, label: str, gain: float) -> NearMiss | None:
     plan, deviation = experiment.proposal, _number(experiment, "expected_gain_sd") or 0.0
     hypothesis = first_line(plan.hypothesis)
     kind = Kind.OTHER if plan.kind.is_derived else plan.kind
-    return NearMiss(label, experiment.commit, gain, deviation, hypothesis, kind, frozenset((label,)))
+    touches = frozenset(plan.touches)
+    return NearMiss(label, experiment.commit, gain, deviation, hypothesis, kind, frozenset((label,)), touches)
 
 
 def _gain(experiment: Experiment) -> float | None:

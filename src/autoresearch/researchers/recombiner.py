@@ -77,6 +77,7 @@ def _plan(stack: Sequence[NearMiss]) -> Proposal:
     return Proposal(
         f"{_named(stack)} {together}: {ideas}",
         kinds.pop() if len(kinds) == 1 else Kind.OTHER,
+        tuple(sorted(frozenset().union(*(miss.touches for miss in stack)))),
         expected_effect=math.fsum(miss.gain for miss in stack),
         cost_usd=0.0,
         notes={STACKED: " ".join(sorted(parts_of(stack)))},
