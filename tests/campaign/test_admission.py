@@ -75,18 +75,18 @@ def test_no_trial_works_beside_a_run_on_one_slot() -> None:
         assert not [at for at in busy.get(slot, []) if at[0] < end - 1e-6 and at[1] > result.started_at + 1e-6]
 
 
-class Flawless:
+class Unfit:
     """Trials that also the untouched lab fails."""
 
     slots = ()
 
-    def __init__(self, inner, outcome: Outcome) -> None:
-        self._inner, self._outcome = inner, outcome
+    def __init__(self, inner, outcome: Outcome, words: str) -> None:
+        self._inner, self._outcome, self._words = inner, outcome, words
 
     def execute(self, request, slot):
         """Nothing comes through."""
         result = self._inner.execute(request, slot)
-        return replace(result, outcome=self._outcome, detail="no such file: data")
+        return replace(result, outcome=self._outcome, detail=self._words)
 
     def stop(self):
         """They end at once anyway."""
@@ -96,8 +96,9 @@ class Flawless:
 def unfit(monkeypatch: pytest.MonkeyPatch):
     """Make every trial end like this."""
 
-    def make(outcome: Outcome) -> None:
-        monkeypatch.setattr("autoresearch.campaign.simulation.Trials", lambda engine: Trials(Flawless(engine, outcome)))
+    def make(outcome: Outcome, words: str = "no such file: data") -> None:
+        place = "autoresearch.campaign.simulation.Trials"
+        monkeypatch.setattr(place, lambda engine: Trials(Unfit(engine, outcome, words)))
 
     return make
 
@@ -186,3 +187,13 @@ def test_a_campaign_with_trials_is_the_same_twice(seed: int) -> None:
 
     one, other = play(), play()
     assert list(one.history("sim")) == list(other.history("sim"))
+
+
+def test_a_score_in_the_last_words_of_a_trial_is_left_out(unfit) -> None:
+    """A lab's own preflight may print one; a researcher that got it back could climb it."""
+    chatty = "TypeError: no\n\nMETRIC val_bpb=1.25\nval_bpb:   1.25\n{'val_bpb': 1.25}\nTypeError: val_bpb is no"
+    unfit(Outcome.CRASHED, chatty)
+    ledger = simulate(World(seed=1, physics=FLAWED), limits=Limits(experiments=1), preflight=True)
+    seen = [trial.detail for e in ledger.experiments("sim") for trial in e.preflights]
+
+    assert seen and all("1.25" not in detail and detail.endswith("TypeError: val_bpb is no") for detail in seen)

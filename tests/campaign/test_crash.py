@@ -47,7 +47,7 @@ THINKER = """
 import json, os, pathlib, sys, time
 brief = json.load(sys.stdin)
 program = pathlib.Path("run.py")
-program.write_text(program.read_text() + f"# thought of {brief['number']}\\n")
+program.write_text(program.read_text() + f"THOUGHT_{brief['number']} = 1  # thought of {brief['number']}\\n")
 if brief["number"] == 1:
     place = pathlib.Path(sys.argv[1])
     place.with_suffix(".new").write_text(str(os.getpid()))

@@ -18,6 +18,7 @@ tried again by the next session, and then has nobody to go back to.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -315,12 +316,17 @@ class Admission:
         experiment = self._board.get(task.request.experiment)
         # No score was asked for, so none is missed.
         outcome = Outcome.FINISHED if result.outcome is Outcome.NO_METRIC else result.outcome
-        detail = "" if outcome is Outcome.FINISHED else result.detail[-2 * PRINTED_CHARS :]
-        if len(result.detail) > len(detail) > 0:
-            detail = f"{first_line(result.detail)}\n\n{detail}"
+        detail = "" if outcome is Outcome.FINISHED else self._without_score(result.detail)
         ended = replace(experiment.preflights[-1], outcome=outcome, detail=detail, wall_seconds=result.wall_seconds)
         experiment = replace(experiment, preflights=(*experiment.preflights[:-1], ended))
         return self._board.put(self._ledger.record(experiment, "preflight ended", f"{outcome} {first_line(detail)}"))
+
+    def _without_score(self, detail: str) -> str:
+        """What it printed at last, bounded, without lines that may hold a score: nobody is to learn from those."""
+        is_score = re.compile(rf"\b{re.escape(self._plan.metric.name)}\W{{1,12}}[-+.\d]")
+        kept = "\n".join(line for line in detail.splitlines() if not is_score.search(line))
+        last = kept[-2 * PRINTED_CHARS :]
+        return last if last == kept else f"{first_line(kept)}\n\n{last}"
 
     def _take_disturbed(self, experiment: Experiment) -> None:
         """Once more, and then without: what comes from outside is not to keep a change from its run."""

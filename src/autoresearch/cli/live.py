@@ -33,7 +33,7 @@ from autoresearch.researchers.quoting import one_line
 from autoresearch.runner.protocol import Slot
 
 _STYLES = {"keep": "bold green", "discard": "dim", "crash": "red"}
-_LOUD = {"alarm": "bold white on red", "disturbed": "bold yellow", "slow": "bold yellow"}
+_LOUD = {"alarm": "bold white on red", "disturbed": "bold yellow", "slow": "bold yellow", "unfit": "bold yellow"}
 _STOPPING_NOW = "stopping now: ending what is under way; `autoresearch run` goes on from here"
 _FRAME_ROWS = 8
 """Rows of the terminal that are not for slots: frame, best, progress, researchers, note, and some air."""
@@ -136,7 +136,7 @@ class LiveScreen:
 
     def notice(self, notice: Notice) -> None:
         """Verdicts scroll by above the view; what runs is seen in it anyway."""
-        if notice.what != "run":
+        if notice.what not in ("run", "preflight"):
             for line in self._teller.tell(notice):
                 self.say(line, {**_STYLES, **_LOUD}.get(notice.what, ""))
 
@@ -187,6 +187,12 @@ class _Teller:
             yield f"#{experiment.number} runs on {notice.text}{again}: {_idea(experiment, 70)}"
         elif notice.what == "proposed":
             yield from self.rest()
+        elif notice.what == "preflight":
+            yield f"#{experiment.number} tries a few steps on {notice.text}"
+        elif notice.what == "given back":
+            yield f"#{experiment.number} goes back to {experiment.researcher}: {one_line(notice.text, 240)}"
+        elif notice.what == "unfit":
+            yield one_line(notice.text, 400)
         elif notice.what in ("disturbed", "slow"):
             yield f"#{experiment.number} {notice.what}: {one_line(notice.text, 240)}"
         elif notice.what in _STYLES:
@@ -330,6 +336,9 @@ def _clock(seconds: float) -> str:
 def _idle(session: Session, slot: Slot) -> Text:
     if session.scheduler.disturbances.is_resting(slot.name, time.time()):
         return Text("rests: somebody else is at work there", style="yellow")
+    trial = session.scheduler.admission.under_way.get(slot.name)
+    if trial is not None:
+        return Text(f"a few steps of #{trial.request.experiment}", style="cyan")
     return Text("idle", style="dim")
 
 

@@ -323,6 +323,10 @@ def _pretrain_tables(
             Setting("clock", clock, _CLOCK_REASONS[clock]),
             *patience,
         ],
+        "preflight": [
+            Setting("run", ["python", "evaluate.py"], "Three steps of a proposal, and no score, before it gets a run."),
+            Setting("timeout_seconds", 300 if is_gpu else 120, "Starting takes most of it: GPUs compile first."),
+        ],
         "slots": slots,
         "campaign": [Setting("baseline_runs", 4, "Identical runs under four seeds show how far luck goes.")],
     }  # fmt: skip
