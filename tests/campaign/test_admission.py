@@ -1,4 +1,4 @@
-"""Before a slot is spent: trials, returns, duplicates and memory, with the real scheduler in virtual time."""
+"""Before a slot is spent: preflights, returns, duplicates and memory, with the real scheduler in virtual time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoresearch.campaign.admission import Trials
+from autoresearch.campaign.admission import Preflights
 from autoresearch.campaign.simulation import Physics, SimulatedWorkspace, World, simulate
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment
@@ -20,7 +20,7 @@ FLAWED = replace(QUIET, flawed_share=0.4)
 
 
 def played(world: World, experiments: int = 30, **keywords: object) -> list[Experiment]:
-    """The experiments of a campaign with trials, the baseline left out."""
+    """The experiments of a campaign with preflights, the baseline left out."""
     ledger = simulate(world, limits=Limits(experiments=experiments), preflight=True, **keywords)  # type: ignore[arg-type]
     return ledger.experiments("sim")[1:]
 
@@ -28,13 +28,13 @@ def played(world: World, experiments: int = 30, **keywords: object) -> list[Expe
 def test_a_candidate_that_fails_its_first_steps_never_gets_a_slot() -> None:
     """It goes back, twice at most; what fails then ends as a crash with a sentence, and without a run."""
     experiments = played(World(seed=1, physics=FLAWED), 40)
-    mended = [e for e in experiments if e.runs and len({trial.commit for trial in e.preflights}) > 1]
+    mended = [e for e in experiments if e.runs and len({preflight.commit for preflight in e.preflights}) > 1]
     ended = [e for e in experiments if e.preflights and e.preflights[-1].failed]
 
     assert mended and ended
     assert all(not e.runs and e.verdict is Verdict.CRASH and len(e.preflights) == 3 for e in ended)
     assert {e.reason for e in ended} == {"preflight: crashed: NameError: drawn; given back 2 times"}
-    assert all([trial.failed for trial in e.preflights[:-1]] == [True] * (len(e.preflights) - 1) for e in mended)
+    assert all(trial.failed for e in mended for trial in e.preflights if trial.commit not in (e.commit, *e.revisions))
     assert all(e.preflights[-1].commit in (e.commit, *e.revisions) for e in mended)
     tried = [e for e in experiments if e.runs]
     assert all(e.preflights and not e.preflights[-1].failed for e in tried)
@@ -46,13 +46,13 @@ def test_a_trial_is_in_the_ledger_with_what_it_cost() -> None:
     ledger = simulate(world, limits=Limits(experiments=10), preflight=True)
     returned = [e.experiment for e in ledger.events("sim") if e.what == "given back"]
     mended = next(e for e in ledger.experiments("sim") if returned.count(e.number) == 1 and e.runs)
-    seconds = [trial.wall_seconds for trial in mended.preflights]
+    seconds = [preflight.wall_seconds for preflight in mended.preflights]
     events = [e.what for e in ledger.events("sim") if e.experiment == mended.number]
 
     assert all(5 <= each <= 15 for each in seconds)
     assert mended.proposal.cost_usd == 1.0
-    trial = ["written", "preflight began", "preflight ended"]
-    assert events[:9] == ["began", *trial, "given back", *trial, "proposed"]
+    steps = ["written", "preflight began", "preflight ended"]
+    assert events[:9] == ["began", *steps, "given back", *steps, "proposed"]
 
 
 def test_no_trial_works_beside_a_run_on_one_slot() -> None:
@@ -76,7 +76,7 @@ def test_no_trial_works_beside_a_run_on_one_slot() -> None:
 
 
 class Unfit:
-    """Trials that also the untouched lab fails."""
+    """Preflights that also the untouched lab fails."""
 
     slots = ()
 
@@ -94,11 +94,11 @@ class Unfit:
 
 @pytest.fixture
 def unfit(monkeypatch: pytest.MonkeyPatch):
-    """Make every trial end like this."""
+    """Make every preflight end like this."""
 
     def make(outcome: Outcome, words: str = "no such file: data") -> None:
-        place = "autoresearch.campaign.simulation.Trials"
-        monkeypatch.setattr(place, lambda engine: Trials(Unfit(engine, outcome, words)))
+        place = "autoresearch.campaign.simulation.Preflights"
+        monkeypatch.setattr(place, lambda engine: Preflights(Unfit(engine, outcome, words)))
 
     return make
 
@@ -116,7 +116,7 @@ def test_a_preflight_that_its_parent_fails_too_is_switched_off(unfit) -> None:
 
 
 def test_what_comes_from_outside_is_no_fault_of_the_candidate(unfit) -> None:
-    """After two disturbed trials it gets its run untried."""
+    """After two disturbed preflights it gets its run untried."""
     unfit(Outcome.DISTURBED)
     experiments = played(World(seed=1, physics=QUIET), 5)
 
@@ -178,7 +178,7 @@ def _check(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_campaign_with_trials_is_the_same_twice(seed: int) -> None:
+def test_a_campaign_with_preflights_is_the_same_twice(seed: int) -> None:
     """Byte for byte, as every simulated campaign."""
 
     def play() -> Ledger:
@@ -194,6 +194,6 @@ def test_a_score_in_the_last_words_of_a_trial_is_left_out(unfit) -> None:
     chatty = "TypeError: no\n\nMETRIC val_bpb=1.25\nval_bpb:   1.25\n{'val_bpb': 1.25}\nTypeError: val_bpb is no"
     unfit(Outcome.CRASHED, chatty)
     ledger = simulate(World(seed=1, physics=FLAWED), limits=Limits(experiments=1), preflight=True)
-    seen = [trial.detail for e in ledger.experiments("sim") for trial in e.preflights]
+    seen = [preflight.detail for e in ledger.experiments("sim") for preflight in e.preflights]
 
     assert seen and all("1.25" not in detail and detail.endswith("TypeError: val_bpb is no") for detail in seen)

@@ -34,7 +34,7 @@ def test_a_crash_in_the_first_steps_is_mended_in_its_session(make_lab: MakeLab) 
     said = lab.run("--experiments", 1).stdout
     first = experiment(lab, 1)
 
-    assert [trial["outcome"] for trial in first["preflights"]] == ["crashed", "finished"]
+    assert [preflight["outcome"] for preflight in first["preflights"]] == ["crashed", "finished"]
     assert [run["result"]["outcome"] for run in first["runs"]] == ["finished"]
     assert first["verdict"] == "keep" and first["proposal"]["hypothesis"] == "half"
     assert "#1 goes back to agent: preflight: crashed: NameError: name 'Y' is not defined" in said
@@ -118,5 +118,5 @@ def test_a_preflight_sees_its_own_world(make_lab: MakeLab) -> None:
     lab.run("--experiments", 1)
     first = experiment(lab, 1)
 
-    assert [trial["outcome"] for trial in first["preflights"]] == ["finished"]
+    assert [preflight["outcome"] for preflight in first["preflights"]] == ["finished"]
     assert first["runs"][0]["result"]["outcome"] == "finished"

@@ -12,7 +12,7 @@ change of constants by somebody who could not mend it, such as the tuner, goes w
 A candidate is at fault only where its parent is not: when a preflight fails, the parent makes the same steps. Where it
 fails too, it is the preflight that is unfit, and it is switched off for this session.
 
-Durable: the commit stands in the ledger before it is tried, and each trial before it begins. What a kill leaves is
+Durable: the commit stands in the ledger before it is tried, and each preflight before it begins. What a kill leaves is
 tried again by the next session, and then has nobody to go back to.
 """
 
@@ -39,7 +39,7 @@ from autoresearch.researchers.repair import PRINTED_CHARS, Fault, Wrong, togethe
 from autoresearch.runner.protocol import Engine, Slot
 
 MOST_DISTURBED = 2
-"""Trials in a row that said nothing of the candidate, after which it gets its run untried."""
+"""Preflights in a row that said nothing of the candidate, after which it gets its run untried."""
 
 DUPLICATE_RETURNS = 1
 """A researcher that hands in what was tried twice running has no other idea just now."""
@@ -49,13 +49,13 @@ _SUSPECT = (Outcome.OUT_OF_MEMORY, Outcome.TIMED_OUT)
 
 
 @dataclass(frozen=True)
-class Trials:
+class Preflights:
     """How candidates are tried before they get a run."""
 
     engine: Engine | None = None
     """Makes a few steps; None where the lab declares none."""
     seconds: float = 10.0
-    """Budget that a trial is told."""
+    """Budget that a preflight is told."""
     timeout_seconds: float = 120.0
     repairs: int = 2
     """How often a proposal may go back to its researcher."""
@@ -63,7 +63,7 @@ class Trials:
 
 
 @dataclass(frozen=True)
-class TrialTask:
+class PreflightTask:
     """A few steps that execute on a slot."""
 
     slot: Slot
@@ -96,11 +96,11 @@ class Admission:
 
     Args:
         plan: What stays fixed.
-        board: The campaign as it stands; `unchecked` are those who wait for a trial, or for what follows from it.
-        ledger: Holds every trial.
+        board: The campaign as it stands; `unchecked` are those who wait for a preflight, or for what follows from it.
+        ledger: Holds every preflight.
         workspace: The lab's repository.
-        trials: How candidates are tried.
-        observe: Told of trials and returns.
+        preflights: How candidates are tried.
+        observe: Told of preflights and returns.
         admit: Lets an experiment to the slots.
         turn_down: Ends an experiment without a run.
         give_back: Asks its researcher to mend it.
@@ -113,7 +113,7 @@ class Admission:
         board: Board,
         ledger: Ledger,
         workspace: Workspace,
-        trials: Trials,
+        preflights: Preflights,
         observe: Observe,
         *,
         admit: Admit,
@@ -122,17 +122,17 @@ class Admission:
         can_mend: Callable[[str], bool] = lambda name: False,
     ) -> None:
         self._plan, self._board, self._ledger, self._workspace = plan, board, ledger, workspace
-        self._trials, self._observe = trials, observe
+        self._preflights, self._observe = preflights, observe
         self._admit, self._turn_down = admit, turn_down
         self._give_back, self._can_mend = give_back, can_mend
-        self.under_way: dict[str, TrialTask] = {}
-        """Trials that execute now, by the name of their slot."""
+        self.under_way: dict[str, PreflightTask] = {}
+        """Preflights that execute now, by the name of their slot."""
         self._held: dict[int, _Held] = {}
         self._accused: deque[tuple[int, Fault]] = deque()
         """Candidates that failed and whose parents are still to make the same steps."""
         self._is_sound = False
-        """Whether a kept program came through a trial in this session."""
-        self._is_off = trials.engine is None
+        """Whether a kept program came through a preflight in this session."""
+        self._is_off = preflights.engine is None
 
     def holds(self, name: str) -> bool:
         """Whether a proposal of this researcher is not through: it is at work, although no session is."""
@@ -143,9 +143,9 @@ class Admission:
         self._held[number] = _Held(brief)
 
     def stop(self) -> None:
-        """End the trials that execute; the next session makes them again."""
-        if self._trials.engine is not None:
-            self._trials.engine.stop()
+        """End the preflights that execute; the next session makes them again."""
+        if self._preflights.engine is not None:
+            self._preflights.engine.stop()
 
     # --- what a researcher hands in ---------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ class Admission:
             experiment = with_drift(with_change(experiment, change), change)
             is_tuning = change.is_constants_only
             rounding = held.brief.rounding if held else None
-            fault = find_fault(experiment, change, self._board, self._trials.house, self._plan.metric, rounding)
+            fault = find_fault(experiment, change, self._board, self._preflights.house, self._plan.metric, rounding)
         if is_mended and experiment.commit == before:
             assert held is not None and held.fault is not None
             self._end(experiment, held.fault)
@@ -194,7 +194,8 @@ class Admission:
     def _object(self, experiment: Experiment, fault: Fault) -> None:
         """Give a change back, or end it where that is no use."""
         held = self._held.get(experiment.number)
-        most = min(self._trials.repairs, DUPLICATE_RETURNS) if fault.what is Wrong.DUPLICATE else self._trials.repairs
+        most = self._preflights.repairs
+        most = min(most, DUPLICATE_RETURNS) if fault.what is Wrong.DUPLICATE else most
         is_empty = fault.what is Wrong.GUARD and experiment.commit is None  # no edit at all is an answer, not a mistake
         if held is None or held.returns >= most or is_empty:
             self._end(experiment, fault)
@@ -227,18 +228,18 @@ class Admission:
         if number in self._board.unchecked:
             self._board.unchecked.remove(number)
 
-    # --- trials -----------------------------------------------------------------------------------------------
+    # --- preflights -----------------------------------------------------------------------------------------------
 
-    def next(self, slot: Slot, homes: frozenset[str]) -> tuple[TrialTask, Callable[[], RunResult]] | None:
-        """The trial that a free slot is to make now.
+    def next(self, slot: Slot, homes: frozenset[str]) -> tuple[PreflightTask, Callable[[], RunResult]] | None:
+        """The preflight that a free slot is to make now.
 
         Args:
             slot: The free one.
-            homes: Names of all slots: a trial that may still be executing goes on where it began.
+            homes: Names of all slots: a preflight that may still be executing goes on where it began.
         """
-        engine = self._trials.engine
+        engine = self._preflights.engine
         if engine is None or self._is_off:
-            for number in list(self._board.unchecked):  # of a session that had trials
+            for number in list(self._board.unchecked):  # of a session that had preflights
                 self._let_on(self._board.get(number))
             return None
         if accused := self._next_accused():
@@ -252,21 +253,21 @@ class Admission:
             task = self._begin(self._board.get(candidate), slot, None, candidate)
         return task, partial(engine.execute, task.request, slot)
 
-    def take(self, task: TrialTask, result: RunResult | None) -> None:
-        """Take in how a trial ended; None when it failed for a reason of our own."""
+    def take(self, task: PreflightTask, result: RunResult | None) -> None:
+        """Take in how a preflight ended; None when it failed for a reason of our own."""
         del self.under_way[task.slot.name]
         if result is None:
             return
         tried = self._record(task, result)
-        trial = tried.preflights[-1]
-        if trial.outcome is Outcome.INTERRUPTED:
+        preflight = tried.preflights[-1]
+        if preflight.outcome is Outcome.INTERRUPTED:
             return  # it waits where it waited, and the next session tries it again
         if task.accused is not None:
-            self._take_parents(task, trial)
-        elif trial.outcome is Outcome.DISTURBED:
+            self._take_parents(task, preflight)
+        elif preflight.outcome is Outcome.DISTURBED:
             self._take_disturbed(tried)
-        elif trial.failed:
-            self._accuse(tried, trial)
+        elif preflight.failed:
+            self._accuse(tried, preflight)
         else:
             self._let_on(tried)
 
@@ -291,11 +292,11 @@ class Admission:
         begun = _begun(self._board.get(number))
         return begun is None or begun.slot == slot or begun.slot not in homes
 
-    def _begin(self, experiment: Experiment, slot: Slot, accused: Fault | None, candidate: int) -> TrialTask:
+    def _begin(self, experiment: Experiment, slot: Slot, accused: Fault | None, candidate: int) -> PreflightTask:
         assert experiment.commit is not None
         if _begun(experiment) is None:
-            trial = Preflight(experiment.commit, slot.name)
-            experiment = replace(experiment, preflights=(*experiment.preflights, trial))
+            preflight = Preflight(experiment.commit, slot.name)
+            experiment = replace(experiment, preflights=(*experiment.preflights, preflight))
             experiment = self._board.put(self._ledger.record(experiment, "preflight began", slot.name))
         assert experiment.commit is not None
         request = RunRequest(
@@ -304,15 +305,15 @@ class Admission:
             ordinal=len(experiment.preflights) - 1,
             commit=experiment.commit,
             seed=self._plan.seed_for(0),
-            budget_seconds=min(self._trials.seconds, self._plan.budget_seconds),
-            timeout_seconds=self._trials.timeout_seconds,
+            budget_seconds=min(self._preflights.seconds, self._plan.budget_seconds),
+            timeout_seconds=self._preflights.timeout_seconds,
         )
-        task = self.under_way[slot.name] = TrialTask(slot, request, accused, candidate)
+        task = self.under_way[slot.name] = PreflightTask(slot, request, accused, candidate)
         self._observe(Notice("preflight", experiment, slot.name))
         return task
 
-    def _record(self, task: TrialTask, result: RunResult) -> Experiment:
-        """Write down how a trial ended; whatever number it printed is left out, since it means nothing."""
+    def _record(self, task: PreflightTask, result: RunResult) -> Experiment:
+        """Write down how a preflight ended; whatever number it printed is left out, since it means nothing."""
         experiment = self._board.get(task.request.experiment)
         # No score was asked for, so none is missed.
         outcome = Outcome.FINISHED if result.outcome is Outcome.NO_METRIC else result.outcome
@@ -331,31 +332,31 @@ class Admission:
     def _take_disturbed(self, experiment: Experiment) -> None:
         """Once more, and then without: what comes from outside is not to keep a change from its run."""
         last = experiment.preflights[-MOST_DISTURBED:]
-        if len(last) == MOST_DISTURBED and all(trial.outcome is Outcome.DISTURBED for trial in last):
+        if len(last) == MOST_DISTURBED and all(preflight.outcome is Outcome.DISTURBED for preflight in last):
             self._let_on(experiment)
 
-    def _accuse(self, experiment: Experiment, trial: Preflight) -> None:
-        fault = Fault(Wrong.PREFLIGHT, f"{trial.outcome}: {first_line(trial.detail)}", trial.detail)
-        if self._is_sound and trial.outcome not in _SUSPECT:
+    def _accuse(self, experiment: Experiment, preflight: Preflight) -> None:
+        fault = Fault(Wrong.PREFLIGHT, f"{preflight.outcome}: {first_line(preflight.detail)}", preflight.detail)
+        if self._is_sound and preflight.outcome not in _SUSPECT:
             self._object(experiment, fault)
         else:
             self._accused.append((experiment.number, fault))
 
-    def _take_parents(self, task: TrialTask, trial: Preflight) -> None:
-        """A parent that comes through proves the candidate at fault; one that fails proves the trial unfit."""
+    def _take_parents(self, task: PreflightTask, preflight: Preflight) -> None:
+        """A parent that comes through proves the candidate at fault; one that fails proves the preflight unfit."""
         assert task.accused is not None
         candidate = self._board.get(task.candidate)
-        if trial.failed:
+        if preflight.failed:
             self._is_off = True
             number = task.request.experiment
             text = (
                 f"the preflight is switched off for this session, because #{number}, which was kept, fails it too "
-                f"({trial.outcome}: {first_line(trial.detail)}): see [preflight] in autoresearch.toml"
+                f"({preflight.outcome}: {first_line(preflight.detail)}): see [preflight] in autoresearch.toml"
             )
             self._observe(Notice("unfit", self._board.get(number), text))
             self._accused.clear()
             self._let_on(candidate)  # the others with it, as soon as a slot is free
-        elif trial.outcome is Outcome.FINISHED:
+        elif preflight.outcome is Outcome.FINISHED:
             self._is_sound = True
             self._object(candidate, task.accused)
         else:
@@ -363,7 +364,7 @@ class Admission:
 
 
 def _begun(experiment: Experiment) -> Preflight | None:
-    """A trial of the present commit that was begun and has no answer yet."""
+    """A preflight of the present commit that was begun and has no answer yet."""
     last = experiment.preflights[-1] if experiment.preflights else None
     return last if last is not None and last.outcome is None and last.commit == experiment.commit else None
 

@@ -84,7 +84,7 @@ class Board:
         self.fresh: deque[int] = deque()
         """Proposals that wait for their first run."""
         self.unchecked: list[int] = []
-        """Proposals that were handed in and are still to come through a trial."""
+        """Proposals that were handed in and are still to come through a preflight."""
         self.waiting: set[int] = set()
         """Candidates whose case rests until the incumbent has been run again."""
         self.derived: dict[int, Experiment] = {}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 
-from autoresearch.campaign.admission import Admission, Trials, TrialTask
+from autoresearch.campaign.admission import Admission, Preflights, PreflightTask
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.briefing import make_brief
 from autoresearch.campaign.derive import Automatic, Devotion, Wishes
@@ -67,7 +67,7 @@ class ProposalTask:
     number: int
 
 
-Task = RunTask | ProposalTask | ReviewTask | TrialTask
+Task = RunTask | ProposalTask | ReviewTask | PreflightTask
 
 
 class Scheduler:
@@ -88,7 +88,7 @@ class Scheduler:
         row_error: Says how much a gain of one experiment over another hangs on the choice of validation rows.
         submissions: What people and agents hand in from checkouts of their own; nobody does if None.
         reviewers: Who may be asked to look back at what was tried.
-        trials: How a few steps of each proposal are made before it gets a run; none are by default.
+        preflights: How a few steps of each proposal are made before it gets a run; none are by default.
         serves: Researcher → what it may be asked for; all of it for one that is not there.
     """
 
@@ -108,7 +108,7 @@ class Scheduler:
         row_error: RowErrors = lambda baseline, incumbent: None,
         submissions: Submissions | None = None,
         reviewers: Sequence[Reviewer] = (),
-        trials: Trials | None = None,
+        preflights: Preflights | None = None,
         serves: Mapping[str, Sequence[Operator]] | None = None,
     ) -> None:
         self.board = Board(ledger.experiments(plan.campaign))
@@ -136,7 +136,7 @@ class Scheduler:
         self._row_error = row_error
         self.reviews = Reviews(plan, self.board, ledger, workspace, reviewers, row_error, observe)
         self.admission = Admission(
-            plan, self.board, ledger, workspace, trials or Trials(), observe,
+            plan, self.board, ledger, workspace, preflights or Preflights(), observe,
             admit=self._admit, turn_down=self._turn_down, give_back=self._give_back,
             can_mend=lambda name: isinstance(self._turns.members.get(name), Repairing),
         )  # fmt: skip
@@ -212,8 +212,8 @@ class Scheduler:
             is_busy = slot.name in self.running or slot.name in self.admission.under_way
             if self.stopping or is_busy or self.disturbances.is_resting(slot.name, self._clock.now()):
                 continue
-            if not self.devotion and (trial := self.admission.next(slot, homes)):
-                self._tasks.start(*trial)
+            if not self.devotion and (preflight := self.admission.next(slot, homes)):
+                self._tasks.start(*preflight)
             elif work := self._next_run(slot):
                 self._start_run(*work, slot)
         while not self.stopping and self._wants_proposal() and (turn := self._next_turn()):
@@ -226,8 +226,8 @@ class Scheduler:
                 del self.running[slot.name]
             case ReviewTask():
                 self.reviews.take(done.key, done.result)
-            case TrialTask() as trial:
-                self.admission.take(trial, done.result if isinstance(done.result, RunResult) else None)
+            case PreflightTask() as preflight:
+                self.admission.take(preflight, done.result if isinstance(done.result, RunResult) else None)
             case ProposalTask(name):
                 del self.proposing[name]
         if done.error is not None:

@@ -5,7 +5,7 @@
   lock, session.json        who is running a campaign now
   submitted/…               changes that were handed in and wait for a session
   runs/<campaign>/…         a folder for each run: log, answer, metrics
-  preflights/<campaign>/…   the same for each trial of a few steps
+  preflights/<campaign>/…   the same for each preflight of a few steps
   sessions/…                briefs and logs of researchers that are commands
   worktrees/…               a checkout for each proposal being written
   cache/…                   compilers' caches, kept from run to run
@@ -29,7 +29,7 @@ import filelock
 import psutil
 
 from autoresearch import __version__
-from autoresearch.campaign.admission import Trials
+from autoresearch.campaign.admission import Preflights
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.choice import Choice, check_comparable, choose_campaign, rotation_of
 from autoresearch.campaign.curves import Curves
@@ -92,7 +92,7 @@ class Home:
 
     @property
     def preflights(self) -> Path:
-        """A folder for each trial of a few steps."""
+        """A folder for each preflight of a few steps."""
         return self.folder / "preflights"
 
     @property
@@ -205,7 +205,7 @@ def open_session(
             home.submissions,
             reviewers=make_reviewers(config, home.root, home.folder, home.sessions),
             serves=make_serves(config),
-            trials=_trials(parts),
+            preflights=_preflights(parts),
         )
         _rewrite_export(home, campaign, ledger)
         _end_researchers(home, campaign, ledger)
@@ -457,7 +457,7 @@ def _local_engine(parts: _Parts, directory: Path, recipe: Recipe, watch: Watch |
     )
 
 
-def _trials(parts: _Parts) -> Trials:
+def _preflights(parts: _Parts) -> Preflights:
     """How proposals are tried before their run: with the very engine of runs, in folders of their own."""
     config, preflight, slots = parts.config, parts.config.preflight, parts.slots
     gpus = [gpu for slot in slots for gpu in parts.hardware.gpus if slot.gpu in (gpu.uuid, str(gpu.index))]
@@ -472,7 +472,7 @@ def _trials(parts: _Parts) -> Trials:
             parts.home.preflights,
             replace(recipe, run=preflight.run, evaluate=None, environment={**recipe.environment, **own}),
         )
-    return Trials(engine, preflight.seconds, preflight.timeout_seconds, preflight.repairs, house)
+    return Preflights(engine, preflight.seconds, preflight.timeout_seconds, preflight.repairs, house)
 
 
 def _measured(parts: _Parts) -> dict[str, str]:

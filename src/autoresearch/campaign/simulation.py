@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
 
-from autoresearch.campaign.admission import Trials
+from autoresearch.campaign.admission import Preflights
 from autoresearch.campaign.board import Plan
 from autoresearch.campaign.derive import Devotion
 from autoresearch.campaign.review import Notice, Observe
@@ -122,8 +122,8 @@ class Physics:
     """Share of runs whose steps take half as long again; their number is the worse for it, by five times the noise."""
     refused_share: float = 0.02
     flawed_share: float = 0.0
-    """Share of commits that fail within their first steps; only tried where a campaign makes trials."""
-    trial_seconds: tuple[float, float] = (5.0, 15.0)
+    """Share of commits that fail within their first steps; only tried where a campaign makes preflights."""
+    preflight_seconds: tuple[float, float] = (5.0, 15.0)
     overfit_share: float = 0.0
     """Share of every gain that sealed data do not show."""
     conflict_share: float = 0.05
@@ -322,7 +322,7 @@ class SimulatedEngine:
         )
 
 
-class SimulatedTrials:
+class SimulatedPreflights:
     """A few steps of a candidate, which pass or fail by the dice; the untouched lab always passes."""
 
     def __init__(self, world: World) -> None:
@@ -330,16 +330,17 @@ class SimulatedTrials:
         self.slots: Sequence[Slot] = ()
 
     def execute(self, request: RunRequest, slot: Slot) -> RunResult:
-        """Start the trial, or find it again, and sleep until it ends."""
-        world, key = self._world, f"trial {request.key}"
+        """Start the preflight, or find it again, and sleep until it ends."""
+        world, key = self._world, f"preflight {request.key}"
         if key not in world.answers:
-            rng = world.rng("trial", request.commit)
-            is_flawed = world.parents[request.commit] is not None and rng.random() < world.physics.flawed_share
+            rng = world.rng("preflight", request.commit)
+            is_first = world.parents[request.commit] is not None and "-" not in request.commit  # not rebased since
+            is_flawed = is_first and rng.random() < world.physics.flawed_share
             result = RunResult(
                 Outcome.CRASHED if is_flawed else Outcome.NO_METRIC,
                 detail="NameError: drawn" if is_flawed else "",
                 started_at=world.clock.now(),
-                wall_seconds=rng.uniform(*world.physics.trial_seconds),
+                wall_seconds=rng.uniform(*world.physics.preflight_seconds),
             )
             world.answers[key] = (result, world.clock.now() + result.wall_seconds)
         result, ends_at = world.answers[key]
@@ -347,7 +348,7 @@ class SimulatedTrials:
         return result
 
     def stop(self) -> None:
-        """Virtual trials end at once anyway."""
+        """Virtual preflights end at once anyway."""
 
 
 class SimulatedResearcher:
@@ -481,7 +482,7 @@ def simulate(
         limits or Limits(experiments=100),
         observe=observe,
         submissions=None if submissions is None else wrap(submissions),  # type: ignore[arg-type]
-        trials=Trials(SimulatedTrials(world)) if preflight else None,
+        preflights=Preflights(SimulatedPreflights(world)) if preflight else None,
         reviewers=reviewers,
     )
     if wishes is not None:

@@ -178,10 +178,12 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
     if chosen.origin == "run":
         line("lines", f"+{experiment.lines_added} -{experiment.lines_removed}")
     line("changed", _changed(experiment, experiments))
-    for trial in experiment.preflights:
-        ending = "no answer yet" if trial.outcome is None else f"{trial.outcome} in {trial.wall_seconds:.1f} s"
-        line("preflight", f"{ending} on {trial.slot}, {trial.commit[:8]}")
-        for told in dict.fromkeys(trial.detail.splitlines()):
+    for preflight in experiment.preflights:
+        ending = (
+            "no answer yet" if preflight.outcome is None else f"{preflight.outcome} in {preflight.wall_seconds:.1f} s"
+        )
+        line("preflight", f"{ending} on {preflight.slot}, {preflight.commit[:8]}")
+        for told in dict.fromkeys(preflight.detail.splitlines()):
             line("", told)
     for run in experiment.runs:
         result = run.result

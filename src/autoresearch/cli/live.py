@@ -336,9 +336,9 @@ def _clock(seconds: float) -> str:
 def _idle(session: Session, slot: Slot) -> Text:
     if session.scheduler.disturbances.is_resting(slot.name, time.time()):
         return Text("rests: somebody else is at work there", style="yellow")
-    trial = session.scheduler.admission.under_way.get(slot.name)
-    if trial is not None:
-        return Text(f"a few steps of #{trial.request.experiment}", style="cyan")
+    preflight = session.scheduler.admission.under_way.get(slot.name)
+    if preflight is not None:
+        return Text(f"a few steps of #{preflight.request.experiment}", style="cyan")
     return Text("idle", style="dim")
 
 

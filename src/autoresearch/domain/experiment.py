@@ -57,7 +57,7 @@ class Experiment:
     meaning: str = ""
     """Hash of what the program at `commit` does, however it is written; empty in ledgers of before it was known."""
     preflights: tuple[Preflight, ...] = ()
-    """Trials of a few steps before the first run, of all commits that its researcher handed in."""
+    """Preflights of a few steps before the first run, of all commits that its researcher handed in."""
     constants: dict[str, object] = field(default_factory=dict)
     """Upper-case constants of the editable files at `commit`, found by machine."""
     plan_drift: str = ""

@@ -9,7 +9,7 @@ from autoresearch.domain.run import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """One trial of one commit: the intent always, the outcome once there is one. It never has a score."""
+    """One of one commit: the intent always, the outcome once there is one. It never has a score."""
 
     commit: str
     slot: str

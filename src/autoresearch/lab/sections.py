@@ -292,30 +292,30 @@ class PreflightSection(Section):
     run: _Command | None = Field(
         default=None,
         title="a command, as a list of strings or one line",
-        description="The command of a trial, started as a run is, on a slot that is free, with "
+        description="The command of a preflight, started as a run is, on a slot that is free, with "
         "AUTORESEARCH_PREFLIGHT=1 and AUTORESEARCH_MAX_STEPS; it ends with 0 when all is well, and no number that it "
         "prints counts. Default: nothing is executed; changed Python files are compiled, which finds mistakes of "
         "syntax.",
     )
     steps: int = Field(
-        default=3, ge=1, title="a whole number of at least 1", description="Told to a trial as AUTORESEARCH_MAX_STEPS."
+        default=3, ge=1, title="a whole number of at least 1", description="Told to it as AUTORESEARCH_MAX_STEPS."
     )
     seconds: _Seconds = Field(
-        default=10.0, description="Told to a trial as AUTORESEARCH_BUDGET_SECONDS; never more than `budget.seconds`."
+        default=10.0, description="Told to it as AUTORESEARCH_BUDGET_SECONDS; never more than `budget.seconds`."
     )
-    timeout_seconds: _Seconds = Field(default=120.0, description="When a trial is killed, counted from its start.")
+    timeout_seconds: _Seconds = Field(default=120.0, description="When it is killed, counted from its start.")
     repairs: int = Field(
         default=2,
         ge=0,
         le=10,
         title="a whole number from 0 to 10",
-        description="How often a proposal goes back to the session that wrote it: for a failed trial, for edits that "
-        "are refused, for too much memory; once for a duplicate. 0 = never.",
+        description="How often a proposal goes back to the session that wrote it: for a failed preflight, for edits "
+        "that are refused, for too much memory; once for a duplicate. 0 = never.",
     )
     environment: dict[str, str] = Field(
         default_factory=dict,
         title='a table of texts, such as { SMALL = "1" }',
-        description="Further environment variables of trials, beside `lab.environment`.",
+        description="Further environment variables of preflights, beside `lab.environment`.",
     )
 
     @field_validator("environment")

@@ -129,7 +129,7 @@ def _m004_plan_audit(connection: sa.Connection) -> None:
 
 
 def _m005_preflights(connection: sa.Connection) -> None:
-    """Remember what each program means, and the trials before its first run."""
+    """Remember what each program means, and the preflights before its first run."""
     known = {column["name"] for column in sa.inspect(connection).get_columns("experiment")}
     for name, default in (("meaning", ""), ("preflights", "[]")):
         if name not in known:

@@ -64,7 +64,7 @@ class Settings:
     fraction: float = 1.0
     """Share of the evaluation rows that is scored, strided: the same for all runs that are to be compared."""
     preflight: bool = False
-    """A trial of a few steps: it is examined on training rows, and has no score."""
+    """A preflight of a few steps: it is examined on training rows, and has no score."""
 
     @classmethod
     def from_environment(cls) -> Settings:
