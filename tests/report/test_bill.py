@@ -42,7 +42,8 @@ def test_contributions_are_told_where_somebody_was_paid_or_compared():
     """One researcher without a model needs no sentence."""
     assert list(contributions(summarise([build(1, "discard", 1.0)], METRIC))) == []
     [sentence] = contributions(summarise([thought(1, 0.25), thought(2, 0.5)], METRIC))
-    assert sentence == "claude: 2 experiments, 0 kept, gain +0; cost $0.75, 2,000 tokens, 30 s a proposal."
+    took = "cost $0.75, 2,000 tokens, 30 s a proposal, 3.33 min on slots"
+    assert sentence == f"claude: 2 experiments, 0 kept, gain +0; {took}."
 
 
 def test_failed_sessions_are_paid_for_too():

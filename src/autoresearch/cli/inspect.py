@@ -165,6 +165,7 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
         line("", sentence)
     line("reason", experiment.reason)
     line("researcher", f"{experiment.researcher}, {plan.kind}")
+    line("asked for", experiment.operator)
     effect = plan.expected_effect
     line("expected", None if effect is None else f"{effect:+.4g} {chosen.metric.name} (positive is better)")
     line("cost", _cost(plan))

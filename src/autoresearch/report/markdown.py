@@ -25,7 +25,7 @@ from autoresearch.judge.contribution import (
     contribution_map,
 )
 from autoresearch.ledger.results_tsv import is_imported
-from autoresearch.report.bill import bill
+from autoresearch.report.bill import bill, duration
 from autoresearch.report.contribution import (
     ALONE,
     cost_text,
@@ -360,6 +360,7 @@ def _runs(count: int) -> str:
 
 
 def _researchers(summary: Summary) -> list[str]:
+    """Who contributed what, and what they were asked for."""
     if len(summary.researchers) < 2 and not any(one.tokens for one in summary.researchers):
         return []
     rows = []
@@ -367,9 +368,29 @@ def _researchers(summary: Summary) -> list[str]:
         counts = (str(one.experiments), str(one.kept), str(one.crashed))
         thought = f"{one.seconds / max(1, one.experiments):.0f} s" if one.seconds else ""
         tokens = f"{one.tokens:,}" if one.tokens else ""
-        rows.append((escape(one.name, 60), *counts, signed(one.gain), bill(one), tokens, thought))
-    head = ("researcher", "experiments", "kept", "crashed", "gain", "cost", "tokens", "thinking per proposal")
-    return ["## Researchers", "", *_table(head, rows)]
+        believed = "" if one.believed_gain is None else signed(one.believed_gain)
+        gains = (signed(one.gain), believed, duration(one.slot_minutes) if one.slot_minutes else "")
+        rows.append((escape(one.name, 60), *counts, *gains, bill(one), tokens, thought))
+    head = ("experiments", "kept", "crashed", "gain", "believed", "on slots", "cost", "tokens", "thinking per proposal")
+    return ["## Researchers", "", *_table(("researcher", *head), rows), *_operators(summary)]
+
+
+def _operators(summary: Summary) -> list[str]:
+    """What came of each way of searching, whoever was asked for it."""
+    if len(summary.operators) < 2:
+        return []
+    rows = []
+    for line in summary.operators:
+        asked = [(one.name, own.experiments) for one in summary.researchers for own in one.operators
+                 if own.operator == line.operator]  # fmt: skip
+        who = ", ".join(f"{escape(name, 40)} {count}" for name, count in asked)
+        spent = duration(line.slot_minutes) if line.slot_minutes else ""
+        rows.append((line.operator, str(line.experiments), str(line.kept), signed(line.gain), spent, who))
+    about = (
+        "What they were asked for. Researcher and way of searching are chosen by what they gained, as far as that is "
+        "believed, for the time and the money that they took."
+    )
+    return ["", about, "", *_table(("asked for", "experiments", "kept", "gain", "on slots", "of whom"), rows)]
 
 
 def _time(summary: Summary) -> list[str]:

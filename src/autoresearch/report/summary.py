@@ -23,6 +23,7 @@ from autoresearch.report.disturbed import Disturbed, disturbed_runs
 from autoresearch.report.graveyard import Lesson, lessons
 from autoresearch.report.kept import KeptChange, gains, kept_changes, ratio, total
 from autoresearch.report.phases import Phase, phases
+from autoresearch.report.record import OperatorLine, ResearcherLine, operator_lines, researcher_lines
 from autoresearch.report.spared import sentence_of_spared
 from autoresearch.report.words import amount, p_value, signed
 
@@ -55,27 +56,6 @@ class SlotTime:
     slot: str
     seconds: dict[str, float]
     num_runs: int
-
-
-@dataclass(frozen=True)
-class ResearcherLine:
-    """What one researcher contributed."""
-
-    name: str
-    experiments: int
-    kept: int
-    crashed: int
-    gain: float
-    """The gains of its kept changes together."""
-    cost_usd: float | None
-    """What its proposals cost, as far as known."""
-    num_unpriced: int
-    """Proposals that a model wrote for a price that nobody knows."""
-    tokens: int | None
-    """What its model read and wrote; None when nobody counted."""
-    turns: int | None
-    seconds: float | None
-    """How long it thought, all its proposals together."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +125,8 @@ class Summary:
     """Experiment number and best kept score, at every improvement."""
     attempts_per_keep: float | None
     researchers: tuple[ResearcherLine, ...]
+    operators: tuple[OperatorLine, ...]
+    """What came of each way of searching that was asked for."""
 
     @property
     def headline(self) -> str:
@@ -243,6 +225,7 @@ def summarise(
     stepwise = gains(ordered, metric)
     reasons = {e.number: failure for e in ordered if (failure := failure_of(e))}
     early_stops, saved_seconds = _early_stops(evidence)
+    foreseen = calibrations(ordered, stepwise)
     disturbed = disturbed_runs(ordered)
     measured_gain = total(k.gain for k in kept if k.gain is not None) if kept else None
     level = incumbent.believed if incumbent else None
@@ -281,7 +264,7 @@ def summarise(
         expected_false_keeps=total(odds) if kept and len(odds) == len(kept) else None,
         phases=phases(kept),
         lessons=lessons(ordered, stepwise, reasons, noise),
-        calibrations=calibrations(ordered, stepwise),
+        calibrations=foreseen,
         failures=_failure_groups(ordered),
         remarks=(*remarks, *disturbed.sentences, *_checks(ordered, stepwise)),
         span_seconds=span,
@@ -292,7 +275,8 @@ def summarise(
         cost_usd=math.fsum(costs) if costs else None,
         best_so_far=tuple(_best_so_far(ordered, metric, alike)),
         attempts_per_keep=len(decided) / len(kept) if kept else None,
-        researchers=_researcher_lines(ordered, kept),
+        researchers=researcher_lines(ordered, kept, foreseen),
+        operators=operator_lines(ordered, kept),
     )
 
 
@@ -451,37 +435,6 @@ def _best_so_far(
         if experiment.verdict is Verdict.KEEP and score is not None and (best is None or metric.gain(score, best) > 0):
             best = score
             yield experiment.number, score
-
-
-def _researcher_lines(ordered: Sequence[Experiment], kept: Sequence[KeptChange]) -> tuple[ResearcherLine, ...]:
-    own: dict[str, list[Experiment]] = defaultdict(list)
-    for experiment in ordered:
-        if experiment.verdict is not None and not experiment.is_baseline and not experiment.proposal.kind.is_derived:
-            own[experiment.researcher].append(experiment)
-    lines = []
-    for name, found in own.items():
-        costs = [e.proposal.cost_usd for e in found if e.proposal.cost_usd is not None]
-        gains = [k.gain or 0.0 for k in kept if k.researcher == name]
-        crashed = sum(e.verdict is Verdict.CRASH for e in found)
-        cost = math.fsum(costs) if costs else None
-        used = [(e, e.proposal.usage) for e in found if e.proposal.usage is not None]
-        tokens = [usage.tokens for _, usage in used if usage.tokens is not None]
-        turns = [usage.turns for _, usage in used if usage.turns is not None]
-        seconds = [usage.seconds for _, usage in used if usage.seconds is not None]
-        line = ResearcherLine(
-            name=name,
-            experiments=len(found),
-            kept=len(gains),
-            crashed=crashed,
-            gain=total(gains),
-            cost_usd=cost,
-            num_unpriced=sum(bool(usage.tokens) and e.proposal.cost_usd is None for e, usage in used),
-            tokens=sum(tokens) if tokens else None,
-            turns=sum(turns) if turns else None,
-            seconds=math.fsum(seconds) if seconds else None,
-        )
-        lines.append(line)
-    return tuple(sorted(lines, key=lambda r: (-r.gain, r.name)))
 
 
 def _compact(value: float) -> str:
