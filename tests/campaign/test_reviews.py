@@ -1,6 +1,7 @@
 """Looks back: when they are due, that nothing new begins before they are written, and that none is lost."""
 
 import json
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -8,13 +9,14 @@ from hypothesis import strategies as st
 
 from autoresearch.campaign.board import Board
 from autoresearch.campaign.journal import read_journal
-from autoresearch.campaign.reviews import HARNESS, MOST_ATTEMPTS, Due
+from autoresearch.campaign.reviews import HARNESS, MOST_ATTEMPTS, MOST_IN_A_ROW, Due
 from autoresearch.campaign.simulation import Physics, SimulatedReviewer, World, simulate
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.tally import counts
 from autoresearch.domain.verdict import Verdict
+from autoresearch.researchers.review import NoReview
 from autoresearch.testing.faults import simulate_with_kills
 
 LIMITS = Limits(experiments=45)
@@ -93,6 +95,29 @@ def test_who_fails_is_asked_a_bounded_number_of_times():
     assert len(first) == MOST_ATTEMPTS and set(first) == {"ada", "bob"}
     assert {review.by for review in journal(ledger).reviews} == {HARNESS}
     assert begun_while_due(ledger, 8, 6) == []
+
+
+def test_who_never_writes_one_is_not_asked_all_night():
+    """After four failures in a row it is left alone for the session: a hang costs minutes each time."""
+    world = World(3)
+    ledger = simulate(world, limits=LIMITS, reviewers=[SimulatedReviewer(world, fails=1.0)], **OFTEN)
+    asked = [event for event in ledger.events("sim") if event.what == "review began"]
+    assert len(asked) == MOST_IN_A_ROW
+    assert len(journal(ledger).reviews) > 2
+
+
+def test_who_is_logged_out_is_asked_once():
+    """Only a person can cure that: the other writes all reviews, without a second attempt at the first."""
+
+    class LoggedOut(SimulatedReviewer):
+        def review(self, request):
+            return NoReview("not logged in", away_seconds=math.inf)
+
+    world = World(3)
+    team = [LoggedOut(world, "ada"), SimulatedReviewer(world, "bob")]
+    ledger = simulate(world, limits=LIMITS, reviewers=team, **OFTEN)
+    asked = [json.loads(event.detail)["by"] for event in ledger.events("sim") if event.what == "review began"]
+    assert asked.count("ada") == 1 and {review.by for review in journal(ledger).reviews} == {"bob"}
 
 
 def test_what_reviews_cost_counts_towards_the_limit():

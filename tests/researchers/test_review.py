@@ -104,6 +104,16 @@ def test_what_is_no_review_is_said_in_one_sentence(
     assert not found.interrupted
 
 
+def test_a_reviewer_that_hangs_is_ended(request_of: MakeRequest, tmp_path_factory) -> None:
+    """After its time-out, with a reason of its own; one that is told to stop counts against nobody."""
+    walker = command("time.sleep(60)", tmp_path_factory.mktemp("w"), timeout_seconds=0.3)
+    found = walker.review(request_of())
+    assert isinstance(found, NoReview) and found.reason.startswith("no review within 0.3 s")
+    walker.stop()
+    stopped = walker.review(request_of())
+    assert isinstance(stopped, NoReview) and stopped.interrupted
+
+
 def test_prose_will_do_where_json_is_too_much(request_of: MakeRequest, tmp_path_factory) -> None:
     """A review.md is the summary, on one line and bounded."""
     text = "Depth pays.\n\n" + "Nothing else does. " * 200

@@ -13,6 +13,8 @@ because those who can have failed too often, is computed from the figures and sa
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -34,6 +36,9 @@ from autoresearch.researchers.review import NoReview, Reviewer, ReviewRequest
 
 MOST_ATTEMPTS = 3
 """Failures to write one review after which it is computed: the campaign must not wait for a provider for ever."""
+
+MOST_IN_A_ROW = 4
+"""Reviews in a row that somebody failed to write after which he is not asked again in this session."""
 
 HARNESS = "harness"
 """Who a computed review is by."""
@@ -78,8 +83,10 @@ class Reviews:
         self._failures = known.failed
         board.charge(known.cost_usd, known.tokens)
         self._due = Due(plan.review_every, plan.plateau, self._seen)
-        self._tired: list[str] = []
-        """Who failed last, the latest at the end: the next attempt is somebody else's, if there is one."""
+        self._in_a_row: Counter[str] = Counter()
+        """How often each reviewer has failed since the last review of its own."""
+        self._away_for: dict[str, float] = {}
+        """The last review that asking a reviewer is useless for; infinite when only a person can help."""
         self.under_way: ReviewTask | None = None
 
     def recover(self) -> list[str]:
@@ -144,25 +151,30 @@ class Reviews:
         self._board.charge(answer.cost_usd or 0.0, _tokens(answer.usage))
         if not answer.interrupted:
             self._failures[task.number] = self._failures.get(task.number, 0) + 1
-            self._tired = [*(name for name in self._tired if name != task.reviewer), task.reviewer]
+            self._in_a_row[task.reviewer] += 1
+            if answer.away_seconds:
+                self._away_for[task.reviewer] = math.inf if answer.away_seconds == math.inf else task.number
             self._observe(Notice("review failed", text=f"{task.reviewer}: {answer.reason}"))
 
     def _write(self, review: Review) -> None:
         write_review(self._ledger, self._plan.campaign, review)
         self._written.append(review)
+        self._in_a_row.pop(review.by, None)
         self._due.start_from(review.verdicts)
         self._observe(Notice("review", text=f"{review.number} by {review.by}: {one_line(review.summary)}"))
 
     def _whose_turn(self, number: int) -> Reviewer | None:
-        """Whose last review is longest ago, those who failed last of all; None when it is to be computed."""
+        """Who failed least since his last one, and whose last one is longest ago; None when it is to be computed."""
         if self._failures.get(number, 0) >= MOST_ATTEMPTS:
             return None
         last = {review.by: review.number for review in self._written}
-        order = sorted(self._reviewers, key=lambda name: (self._tiredness(name), last.get(name, 0)))
-        return self._reviewers[order[0]] if order else None
-
-    def _tiredness(self, name: str) -> int:
-        return self._tired.index(name) + 1 if name in self._tired else 0
+        there = [
+            name
+            for name in self._reviewers
+            if self._away_for.get(name, -1) < number and self._in_a_row[name] < MOST_IN_A_ROW
+        ]
+        name = min(there, key=lambda name: (self._in_a_row[name], last.get(name, 0)), default=None)
+        return None if name is None else self._reviewers[name]
 
     def _request(self, number: int, because: str) -> ReviewRequest:
         plan, board = self._plan, self._board

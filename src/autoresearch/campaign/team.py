@@ -20,6 +20,9 @@ from autoresearch.researchers.protocol import Researcher
 from autoresearch.researchers.recombiner import Recombiner
 from autoresearch.researchers.review import Reviewer
 
+REVIEW_SECONDS = 600.0
+"""Longest time for a look back: everybody waits for it, and prose is written in a minute or two."""
+
 
 def make_researchers(config: LabConfig, root: Path, folder: Path, sessions: Path) -> list[Researcher]:
     """One for each seat; several of one sort are told apart by a number.
@@ -60,7 +63,8 @@ def make_serves(config: LabConfig) -> dict[str, tuple[Operator, ...]]:
 def make_reviewers(config: LabConfig, root: Path, folder: Path, sessions: Path) -> Sequence[Reviewer]:
     """Everybody who can write prose, once for each table: a look back goes on beside a proposal under way."""
     writers = [section for section in config.researcher if section.can_review]
-    return [_writer(section, section.label, config, root, folder, sessions) for section in writers]
+    hurried = [s.model_copy(update={"timeout_seconds": min(s.timeout_seconds, REVIEW_SECONDS)}) for s in writers]
+    return [_writer(section, section.label, config, root, folder, sessions) for section in hurried]
 
 
 def _names(section: ResearcherSection) -> list[str]:

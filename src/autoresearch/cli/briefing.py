@@ -7,6 +7,7 @@ from functools import partial
 from autoresearch.campaign.board import Board
 from autoresearch.campaign.briefing import make_brief
 from autoresearch.campaign.choice import rotation_of
+from autoresearch.campaign.journal import read_journal
 from autoresearch.campaign.session import Home, plan_of, row_error
 from autoresearch.errors import UserError
 from autoresearch.host.hardware import describe_hardware
@@ -28,6 +29,8 @@ def current_brief(home: Home, ledger: Ledger, campaign: Campaign) -> Brief:
     board = Board(ledger.experiments(campaign.name))
     parent = campaign.base if board.best is None or board.best.commit is None else board.best.commit
     journal = ledger.journal(campaign.name)
+    known = read_journal(journal)
+    board.charge(known.cost_usd, known.tokens)
     errors, limits = partial(row_error, home.runs, {}), config.campaign.to_limits()
     left = limits.left(experiments=board.tried, hours=0.0, cost_usd=board.cost_usd, tokens=board.tokens)
     return make_brief(plan, board, journal, errors, board.next_number, parent, home.root, left)

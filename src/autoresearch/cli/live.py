@@ -363,4 +363,6 @@ def _slot_row(session: Session, task: RunTask, width: int) -> tuple[ProgressBar,
 def _researchers_line(session: Session) -> str:
     writing = [f"{name} writes #{task.number}" for name, task in dict(session.scheduler.proposing).items()]
     queued = len(session.scheduler.board.fresh)
+    if (looking := session.scheduler.reviews.under_way) is not None:
+        writing.append(f"{looking.reviewer} looks back")
     return ", ".join([*writing, f"{queued} proposal{'' if queued == 1 else 's'} waiting for a slot"])

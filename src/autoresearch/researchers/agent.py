@@ -166,7 +166,8 @@ class AgentResearcher:
             self._kept.let_go()
             self._stopping.clear()
         if (failed := self._failure(ended, said, trouble)) is not None:
-            return NoReview(failed.reason, said.cost_usd, said.usage, failed.interrupted)
+            reason = failed.reason.replace("no proposal", "no review")
+            return NoReview(reason, said.cost_usd, said.usage, failed.interrupted, failed.away_seconds)
         found = read_review(request, self.name, ended.plan, prose, said.text)
         return replace(found, cost_usd=said.cost_usd, usage=said.usage)
 

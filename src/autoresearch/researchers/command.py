@@ -119,6 +119,7 @@ class CommandResearcher:
         if ended.answer.succeeded:
             return replace(read_review(request, self.name, ended.plan, prose, output), usage=usage)
         reason = why_it_failed(ended.answer, self._command[0], self._timeout_seconds)
+        reason = reason.replace("no proposal", "no review")
         tail = one_line(output[-300:], 300)
         return NoReview(f"{reason}; {tail}" if tail else reason, usage=usage, interrupted=ended.answer.interrupted)
 

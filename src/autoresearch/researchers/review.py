@@ -87,6 +87,8 @@ class NoReview:
     usage: Usage | None = None
     interrupted: bool = False
     """It was stopped by us, so it counts against nobody."""
+    away_seconds: float = 0.0
+    """How long asking again would be useless; infinite when only a person can cure it."""
 
 
 class Reviewer(Protocol):
