@@ -69,6 +69,26 @@ def test_an_older_ledger_learns_of_preflights(tmp_path):
     assert [(e.meaning, e.preflights) for e in ledger.experiments("night")] == [("", ()), ("m", tried)]
 
 
+def test_a_ledger_of_before_plan_audits_dropped_nothing_that_anybody_knows(tmp_path):
+    """What its diffs changed was never named, so no idea is open; what this version writes comes back."""
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.open(path, SystemClock())
+    ledger.begin_campaign(Campaign("night", "c0", 1, "greedy", Metric("loss")))
+    ledger.begin_experiment(Experiment("night", 0, "claude", "c0"))
+    ledger.close()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        for name in ("drops_idea", "changed", "meaning", "preflights"):
+            connection.exec_driver_sql(f"ALTER TABLE experiment DROP COLUMN {name}")
+        connection.exec_driver_sql("PRAGMA user_version = 3")
+
+    ledger = Ledger.open(path, SystemClock())
+    ledger.begin_experiment(Experiment("night", 1, "claude", "c0", drops_idea=True, changed=("LR", "GPT.forward")))
+
+    found = [(e.drops_idea, e.changed) for e in ledger.experiments("night")]
+    assert found == [(False, ()), (True, ("LR", "GPT.forward"))]
+
+
 def test_proposals_of_before_usage_was_recorded_have_none(tmp_path):
     """The plan is JSON: what an older version wrote lacks the key, and what this one writes comes back as it was."""
     path = tmp_path / "ledger.db"
