@@ -199,16 +199,6 @@ def test_the_baseline_is_measured_as_often_as_asked_whatever_disturbs_it(seed):
         assert baseline.reason.startswith("disturbed 3 times in a row")
 
 
-def test_slots_do_not_wait_for_researchers():
-    """With one proposal of lookahead a slot is idle only while its first proposal is written."""
-    world = World(seed=2, slots=1, physics=Physics(proposal_seconds=(100, 200), disturbed_share=0, refused_share=0))
-
-    ledger = simulate(world, researchers=1, limits=Limits(experiments=40))
-    busy = sum(run.result.wall_seconds for e in ledger.experiments("sim") for run in e.runs if run.result)
-
-    assert busy / world.clock.now() > 0.97
-
-
 def test_eight_slots_do_eight_times_the_work():
     """With researchers enough, slots are busy at least nine tenths of the time."""
     world = World(seed=2, slots=8)

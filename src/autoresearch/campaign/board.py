@@ -35,8 +35,8 @@ class Plan:
     """How long a brief's page may be."""
     baseline_runs: int = 2
     """Runs of the untouched lab under fresh seeds, so that the noise is measured before anything is judged."""
-    lookahead: int = 1
-    """Proposals per slot that are written while runs execute."""
+    lookahead: int | None = None
+    """Proposals that may be written ahead for each slot; None = as many as keep slots from waiting."""
     patience: int = 10
     """Fruitless proposals in a row after which a researcher is sent home for this session."""
     prune_every: int = 0
@@ -162,7 +162,12 @@ class Board:
     @property
     def tried(self) -> int:
         """Experiments that count against the limit: those that had a run or wait for one, without the baseline."""
-        return len(self._tried) + len(self.fresh) + len(self.unchecked)
+        return len(self._tried) + self.num_ready
+
+    @property
+    def num_ready(self) -> int:
+        """Proposals that are written and wait for a slot."""
+        return len(self.fresh) + len(self.unchecked)
 
     def charge(self, cost_usd: float, tokens: int) -> None:
         """Add what was spent on something else than a proposal; limits hold for it too."""

@@ -21,6 +21,7 @@ from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.briefing import make_brief
 from autoresearch.campaign.derive import Automatic, Devotion, Wishes
 from autoresearch.campaign.disturbance import Disturbances, weigh
+from autoresearch.campaign.lookahead import Lookahead
 from autoresearch.campaign.recovery import recover
 from autoresearch.campaign.review import Export, Notice, Observe, Review
 from autoresearch.campaign.reviews import Reviews, ReviewTask
@@ -57,6 +58,8 @@ class RunTask:
 
     slot: Slot
     request: RunRequest
+    began_at: float = 0.0
+    """Unix seconds, in this session."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class ProposalTask:
 
     researcher: str
     number: int
+    began_at: float = 0.0
+    """Unix seconds."""
 
 
 Task = RunTask | ProposalTask | ReviewTask | PreflightTask
@@ -140,6 +145,7 @@ class Scheduler:
             admit=self._admit, turn_down=self._turn_down, give_back=self._give_back,
             can_mend=lambda name: isinstance(self._turns.members.get(name), Repairing),
         )  # fmt: skip
+        self._lookahead = Lookahead(plan, self.board.experiments)
         self._sealed = Sealed(plan, self.board, ledger, observe, row_error)
         self.began_at = clock.now()
         """When this session began, in Unix seconds."""
@@ -216,7 +222,7 @@ class Scheduler:
                 self._tasks.start(*preflight)
             elif work := self._next_run(slot):
                 self._start_run(*work, slot)
-        while not self.stopping and self._wants_proposal() and (turn := self._next_turn()):
+        while not self.stopping and self._wants_proposal() and (turn := self._next_turn()) and self._is_due(turn):
             self._start_proposal(turn)
 
     def _take(self, done: Done[Task]) -> None:
@@ -233,10 +239,12 @@ class Scheduler:
         if done.error is not None:
             raise done.error
         match done.key, done.result:
-            case RunTask(slot, request), RunResult() as result:
+            case RunTask(slot, request, _), RunResult() as result:
                 self._take_result(request, slot, result)
-            case ProposalTask(_, number), (Proposal() | NoProposal()) as proposal:
+            case ProposalTask(name, number, began_at), (Proposal() | NoProposal()) as proposal:
                 self._take_proposal(number, proposal)
+                is_useful = self.board.get(number).verdict is None and name not in self.proposing
+                self._lookahead.take_proposal(name, self._clock.now() - began_at, is_useful=is_useful)
 
     # --- runs -------------------------------------------------------------------------------------------------
 
@@ -310,7 +318,7 @@ class Scheduler:
         request = request or self._request(experiment)
         if all(run.request != request for run in experiment.runs):
             experiment = self.board.put(self._ledger.begin_run(experiment, request, slot.name))
-        task = RunTask(slot, request)
+        task = RunTask(slot, request, self._clock.now())
         self.running[slot.name] = task
         self._observe(Notice("run", experiment, slot.name))
         self._tasks.start(task, partial(self._engine.execute, request, slot))
@@ -344,6 +352,7 @@ class Scheduler:
         self._take_disturbance(request, slot, result)
         experiment = self.board.get(request.experiment)
         experiment = self.board.put(self._ledger.finish_run(experiment, request, result))
+        self._lookahead.take_run(request, result)
         self._observe(Notice("ran", experiment, result.outcome))
         if request.purpose is Purpose.AUDIT:
             self._sealed.settle()
@@ -392,12 +401,19 @@ class Scheduler:
                 self._submissions.forget(submission.commit)
 
     def _wants_proposal(self) -> bool:
-        """Whether one more proposal is needed to keep the slots busy, and allowed."""
+        """Whether one more proposal is allowed, and may be needed to keep the slots busy."""
         if self.reviews.because or self._spent(self.board.tried + len(self.proposing)):
             return False
-        free = len(self._engine.slots) - len(self.running)
-        backlog = len(self.board.fresh) + len(self.board.unchecked) + len(self.proposing)
-        return backlog < free + self._plan.lookahead * len(self._engine.slots)
+        slots, backlog = len(self._engine.slots), self.board.num_ready + len(self.proposing)
+        return backlog < self._lookahead.most(slots - len(self.running), slots, len(self._turns.members))
+
+    def _is_due(self, turn: Turn) -> bool:
+        """Whether this researcher has to begin now, because after the next verdict would be too late for a slot."""
+        now, slots = self._clock.now(), len(self._engine.slots)
+        proposing = {name: now - task.began_at for name, task in self.proposing.items()}
+        running = [now - task.began_at for task in self.running.values()]
+        name, present = turn.researcher.name, self._turns.present
+        return self._lookahead.is_due(self.board, name, present, proposing, running, slots)
 
     def _next_turn(self) -> Turn | None:
         """Who of those that have nothing to do is asked next, and for what."""
@@ -425,7 +441,7 @@ class Scheduler:
         number = self.board.next_number
         experiment = Experiment(self._plan.campaign, number, researcher.name, parent, operator=turn.operator)
         experiment = self.board.put(self._ledger.begin_experiment(experiment))
-        task = ProposalTask(researcher.name, number)
+        task = ProposalTask(researcher.name, number, experiment.created_at)
         self.proposing[researcher.name] = task
         brief = self._brief(experiment)
         self.admission.expect(number, brief)
@@ -471,7 +487,7 @@ class Scheduler:
         researcher = self._turns.members.get(experiment.researcher)
         if self.stopping or not isinstance(researcher, Repairing) or self._spent(0) is not None:
             return False
-        task = ProposalTask(researcher.name, experiment.number)
+        task = ProposalTask(researcher.name, experiment.number, self._clock.now())
         self.proposing[researcher.name] = task
         self._tasks.start(task, partial(researcher.repair, brief, fault))
         return True

@@ -88,6 +88,11 @@ class Turns:
         self._away_for: defaultdict[str, list[str]] = defaultdict(list)
         """Why, each time since its last proposal that was worth a run."""
 
+    @property
+    def present(self) -> list[str]:
+        """Whoever was not sent home."""
+        return [name for name in self.members if not self._is_sent_home(name)]
+
     def dismiss(self) -> None:
         """Ask nobody any more."""
         self.members = {}

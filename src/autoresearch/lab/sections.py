@@ -479,8 +479,13 @@ class CampaignSection(Section):
         title="a whole number of at least 0",
         description="The same after so many verdicts without a keep. 0 = never.",
     )
-    lookahead: int = Field(
-        default=1, ge=0, title="a whole number of at least 0", description="Proposals written ahead while runs train."
+    lookahead: int | None = Field(
+        default=None,
+        ge=0,
+        title="a whole number of at least 0",
+        description="Proposals that may be written ahead for each slot while runs train; 0 = each knows every verdict "
+        "before it, and slots wait for it. Default: as few as keep slots from waiting, by how long researchers think "
+        "and runs take.",
     )
 
     def to_limits(self) -> Limits:
