@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from autoresearch.researchers.agents import AGENTS
-from tests.cli.toylab import Lab, MakeLab, processes_below
+from tests.cli.toylab import PYTHON, Lab, MakeLab, processes_below
 from tests.researchers.stub_model import Edit, Fail, Read, Say, Step, StubModel, Write, plan
 
 FOLDER = Path(os.environ.get("AUTORESEARCH_AGENTS") or "~/.cache/autoresearch-agents").expanduser()
@@ -102,6 +102,39 @@ def test_a_small_campaign(make_lab: MakeLab, kind: str) -> None:
     if kind != "opencode":  # it has no folder that could be moved
         assert {path.name for path in home.iterdir()} <= before[1] | {".cache", ".config"}
     assert processes_below(lab.root) == []
+
+
+def fails_and_mends(place: str) -> list[Step]:
+    """A script for one proposal: a name that is not there, and once it came back, one that is."""
+    came_back = any(Path(place).parents[1].glob("sessions/*/repair.md"))
+    declared = plan(hypothesis="X = 0.8 is nearer", kind="tune", touches=["X"])
+    steps = [Read("train.py"), Edit("train.py", "X = 1.0\n", "X = 0.8\nprint(Y)\n"), declared]
+    return [*steps, Edit("train.py", "print(Y)\n", "")] if came_back else steps
+
+
+@pytest.mark.parametrize("kind", AGENTS)
+def test_what_fails_its_preflight_goes_back_to_the_same_session(make_lab: MakeLab, kind: str) -> None:
+    """The agent still knows what it did, mends it, and is paid for what both parts took."""
+    needs(kind)
+    lab = make_lab()
+    home = Path(lab.environment["HOME"])
+    preflight = f"[preflight]\nrun = {json.dumps([*PYTHON, 'train.py'])}\n"
+    with StubModel(fails_and_mends) as stub:
+        lab.configure(rest=preflight + table(kind, stub))
+        lab.commit()
+        before = {path.name for path in home.iterdir()}
+        lab.run("--experiments", 1, **variables(stub))
+        told = [json.dumps(body) for _, body in stub.requests]
+    first = fields_of(lab, 1)
+    assert [preflight["outcome"] for preflight in first["preflights"]] == ["crashed", "finished"]
+    assert first["verdict"] == "keep" and first["proposal"]["hypothesis"] == "X = 0.8 is nearer"
+    resumed = [body for body in told if "Your change came back" in body]
+    assert resumed and all("X = 0.8 is nearer" in body for body in resumed)  # what it wrote itself before
+    usage = first["proposal"]["usage"]
+    assert usage["input_tokens"] + usage["output_tokens"] == 1050 * (4 + 2)
+    if kind != "opencode":
+        assert {path.name for path in home.iterdir()} <= before | {".cache", ".config"}
+        assert not list((lab.root / ".autoresearch").rglob("agent-home"))
 
 
 def test_a_team_shows_who_contributed(make_lab: MakeLab) -> None:
