@@ -31,6 +31,8 @@ def gist(summary: Summary) -> Iterable[str]:
         yield "Identical runs gave identical scores, so no luck has been seen."
     elif summary.noise is not None:
         yield f"Luck alone moves a run by about {amount(summary.noise)}: that much identical runs differ."
+    if summary.idle_share is not None and summary.num_measured:
+        yield f"Slots stood idle for {100 * summary.idle_share:.2g} % of the time."
     if summary.early_stops:
         saved = f" and saved {summary.saved_seconds / 3600:.2g} hours" if summary.saved_seconds else ""
         yield f"{_runs(summary.early_stops)} that could hardly win any more ended early{saved}."

@@ -21,6 +21,7 @@ from autoresearch.judge.noise import pooled_deviation
 from autoresearch.report.calibration import Calibration, calibrations
 from autoresearch.report.disturbed import Disturbed, disturbed_runs
 from autoresearch.report.graveyard import Lesson, lessons
+from autoresearch.report.idle import idle_share
 from autoresearch.report.kept import KeptChange, gains, kept_changes, ratio, total
 from autoresearch.report.phases import Phase, phases
 from autoresearch.report.record import OperatorLine, ResearcherLine, operator_lines, researcher_lines
@@ -119,6 +120,8 @@ class Summary:
     runs_per_hour: float | None
     runs_per_hour_per_slot: float | None
     slots: tuple[SlotTime, ...]
+    idle_share: float | None
+    """Of the slots' time until the last run, what nothing ran in; None when no times are known."""
     cost_usd: float | None
     """What proposals cost, as far as known; None when no cost is known."""
     best_so_far: tuple[tuple[int, float], ...]
@@ -272,6 +275,7 @@ def summarise(
         runs_per_hour=answered / hours if hours else None,
         runs_per_hour_per_slot=answered / hours / len(slots) if hours and slots else None,
         slots=slots,
+        idle_share=idle_share(ordered, sessions),
         cost_usd=math.fsum(costs) if costs else None,
         best_so_far=tuple(_best_so_far(ordered, metric, alike)),
         attempts_per_keep=len(decided) / len(kept) if kept else None,
