@@ -149,6 +149,26 @@ def test_links_are_refused(lab: Repository, tmp_path: Path) -> None:
     assert "SECRET" not in lab.git("log", "-p", "-1", str(refusal.commit))
 
 
+def test_what_is_no_text_is_refused(lab: Repository) -> None:
+    """Weights would be a head start that no run has earned, and no person can read them in a diff."""
+    workspace = lab.workspace()
+    path = workspace.open(1, workspace.base)
+    (path / "train.py").write_bytes(b"X = 1\n\0\x01\x02")
+    refusal = workspace.commit(1, workspace.base, "weights")
+    assert isinstance(refusal, Refusal)
+    assert "no text: train.py" in refusal.reason
+
+
+def test_text_that_the_lab_calls_binary_is_text(lab: Repository) -> None:
+    """An attribute of the lab hides its lines from a diff, and makes nothing of it unfit."""
+    (lab.root / ".gitattributes").write_text("train.py -diff\n")
+    lab.git("add", "-A")
+    lab.git("commit", "-qm", "attributes")
+    workspace = lab.workspace()
+    (workspace.open(1, workspace.base) / "train.py").write_text("X = 7\n")
+    assert isinstance(workspace.commit(1, workspace.base, "seven"), Change)
+
+
 def test_changed_mode_is_refused(lab: Repository) -> None:
     """An executable bit on an editable file is not an idea."""
     workspace = lab.workspace()

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.domain.metric import Direction, Metric
+from autoresearch.domain.preflight import Preflight
 from autoresearch.domain.proposal import Kind
+from autoresearch.domain.run import Outcome
 from autoresearch.report.summary import REFUSED, failure_of, summarise
 from tests.report.nights import build
 
@@ -92,6 +94,15 @@ def test_time_is_divided_between_the_runs_own_clocks_and_the_gaps():
     assert first.seconds == {"training": 120, "evaluation": 40, "start-up": 20, "other": 20, "idle": 100}
     assert second.seconds["idle"] == 200 and summary.total_seconds()["idle"] == 300
     assert summary.experiments_per_hour == pytest.approx(24) and summary.runs_per_hour == pytest.approx(36)
+
+
+def test_a_slot_that_makes_a_preflight_is_not_idle():
+    """It stands with what runs do beside their own clocks."""
+    preflight = Preflight("c1", "gpu0", Outcome.FINISHED, wall_seconds=30.0)
+    tried = replace(build(1, "discard", 1.1, start=1200.0), preflights=(preflight,))
+    summary = summarise([build(0, "keep", 1.0, start=1000.0), tried], METRIC)
+    [slot] = summary.slots
+    assert slot.slot == "gpu0" and slot.seconds["idle"] == 70
 
 
 def test_a_nights_pause_is_not_idle_time_when_sessions_are_known():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,17 +117,32 @@ def read_difference(git: Git, before: str, after: str) -> Difference:
     rows = iter(split_paths(git.run("diff-tree", "-r", "-z", "--raw", "--numstat", "--no-renames", before, after)))
     found = Difference([], {}, 0, 0)
     added = removed = 0
+    old_blobs: dict[str, str] = {}
+    not_text: list[str] = []
     for row in rows:
         if row.startswith(":"):
-            old_mode, new_mode, _, blob, _ = row[1:].split(" ")
+            old_mode, new_mode, old_blob, blob, _ = row[1:].split(" ")
             path = next(rows)
             found.changes.append(PathChange(path, old_mode, new_mode))
             found.blobs[path] = None if new_mode == _ABSENT else Entry(new_mode, blob)
+            old_blobs |= {path: old_blob} if old_mode.startswith("100") else {}
         else:
-            plus, minus, _ = row.split("\t", 2)
-            added += int(plus) if plus.isdigit() else 0  # "-" for what is not text
+            plus, minus, path = row.split("\t", 2)
+            not_text += [path] if plus == "-" else []
+            added += int(plus) if plus.isdigit() else 0
             removed += int(minus) if minus.isdigit() else 0
-    return found._replace(lines_added=added, lines_removed=removed)
+    # Attributes of the lab may call text binary; what counts is the content.
+    suspects = [path for path in not_text if (entry := found.blobs[path]) and entry.mode.startswith("100")]
+    binary = {path for path in suspects if _holds_nul(git, found.blobs[path].blob)}  # type: ignore[union-attr]
+    binary -= {path for path in binary & old_blobs.keys() if _holds_nul(git, old_blobs[path])}
+    changes = [replace(change, turns_binary=change.path in binary) for change in found.changes]
+    return found._replace(changes=changes, lines_added=added, lines_removed=removed)
+
+
+def _holds_nul(git: Git, blob: str) -> bool:
+    """Whether a file is no text, as git itself guesses it."""
+    [content] = git.objects([blob])
+    return b"\0" in (content or b"")[:8000]
 
 
 def measure(

@@ -4,7 +4,8 @@ The number under study can be trusted only while the researcher cannot touch the
 when every one of them is to an editable, unprotected, ordinary file, and a refusal says in one sentence what to undo.
 
 Covered: paths outside the editable patterns; protected files, also under another upper or lower case (some file
-systems do not tell the two apart); links, submodules and changed file modes; deleted editable files; large files.
+systems do not tell the two apart); links, submodules and changed file modes; deleted editable files; large files, and
+files that are no text.
 Not covered: a new editable file whose name shadows an installed module, and whatever the code does when it runs.
 """
 
@@ -48,6 +49,8 @@ class PathChange:
     path: str
     old_mode: str
     new_mode: str
+    turns_binary: bool = False
+    """Whether it is no text now, and was text before or not there."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,10 @@ def _is_outside(change: PathChange, rules: PathRules) -> bool:
     return not rules.is_editable(change.path)
 
 
+def _is_binary(change: PathChange, _: PathRules) -> bool:
+    return change.turns_binary
+
+
 def _is_deleted(change: PathChange, _: PathRules) -> bool:
     return change.new_mode == _ABSENT
 
@@ -130,6 +137,7 @@ _RULES = (
     ("protected: {files} may not be changed; undo that and edit only: {editable}", _is_protected),
     ("links and submodules are refused: {files}; put the content into an ordinary file", _is_link),
     ("outside the editable files: {files}; undo that and edit only: {editable}", _is_outside),
+    ("no text: {files}; a change is text that a person can read, so leave data and weights out", _is_binary),
     ("deleted: {files}; an editable file may be emptied of code, but it has to stay", _is_deleted),
     ("file mode changed: {files}; restore the mode and change the content only", _is_other_mode),
 )

@@ -404,7 +404,7 @@ def _time(summary: Summary) -> list[str]:
         rows.append((escape(name, 40), *shares))
     about = (
         "Training, evaluation and start-up are what runs say of themselves. Where the budget counts processor time, "
-        "training does too, and waiting for a busy processor is *other*."
+        "training does too, and waiting for a busy processor is *other*. So are preflights."
     )
     return ["## How the time was spent", "", about, "", *_table(("slot", *TIME_PARTS), rows)]
 

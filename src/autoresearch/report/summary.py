@@ -392,11 +392,14 @@ def _time_use(
     by_slot: dict[str, list[Run]] = defaultdict(list)
     for run in timed:
         by_slot[run.slot].append(run)
-    return tuple(_slot_time(slot, by_slot[slot], span) for slot in sorted(by_slot)), span
+    tried: dict[str, float] = defaultdict(float)
+    for preflight in (p for e in ordered for p in e.preflights):
+        tried[preflight.slot] += preflight.wall_seconds
+    return tuple(_slot_time(slot, by_slot[slot], span, tried[slot]) for slot in sorted(by_slot)), span
 
 
-def _slot_time(slot: str, runs: Sequence[Run], span: float) -> SlotTime:
-    seconds = dict.fromkeys(TIME_PARTS, 0.0)
+def _slot_time(slot: str, runs: Sequence[Run], span: float, preflight_seconds: float) -> SlotTime:
+    seconds = {**dict.fromkeys(TIME_PARTS, 0.0), "other": preflight_seconds}
     for run in runs:
         wall = run.result.wall_seconds if run.result else 0.0
         rest = wall

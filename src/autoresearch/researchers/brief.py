@@ -248,11 +248,12 @@ def _score(experiment: Experiment, brief: Brief) -> float | None:
 
 def _failure(experiment: Experiment) -> dict[str, Any]:
     failure = experiment.failure
+    tried = next((preflight for preflight in reversed(experiment.preflights) if preflight.failed), None)
     return {
         "number": experiment.number,
         "hypothesis": one_line(experiment.proposal.hypothesis),
         "outcome": failure.outcome.value if failure else None,
-        "printed": bounded(failure.detail if failure else experiment.reason),
+        "printed": bounded(failure.detail if failure else tried.detail if tried else experiment.reason),
     }
 
 
