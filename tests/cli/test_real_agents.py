@@ -104,6 +104,31 @@ def test_a_small_campaign(make_lab: MakeLab, kind: str) -> None:
     assert processes_below(lab.root) == []
 
 
+def looks_back(place: str) -> list[Step]:
+    """A script for a proposal, and for a review: what was learnt, written where it is asked for."""
+    if not place.endswith("-desk"):
+        return halfway(place)
+    learnt = {"summary": "X pays all the way down to 0.3, and that is all there is.", "next_bets": ["X = 0.3 at once"]}
+    return [Read("train.py"), Write("review.json", json.dumps(learnt)), Say("I have looked back")]
+
+
+@pytest.mark.parametrize("kind", AGENTS)
+def test_it_looks_back(make_lab: MakeLab, kind: str) -> None:
+    """The same agent reads what was tried, writes the review, is paid for it, and the next brief has it."""
+    needs(kind)
+    lab = make_lab()
+    with StubModel(looks_back) as stub:
+        lab.configure(campaign="review_every = 1\n", rest=table(kind, stub))
+        lab.commit()
+        lab.run("--experiments", 1, **variables(stub))
+    told = lab.json("journal")
+    [review] = told["entries"]
+    assert (review["by"], review["is_computed"], review["next_bets"]) == (kind, False, ["X = 0.3 at once"])
+    assert told["reviews"]["tokens"] == review["usage"]["input_tokens"] + review["usage"]["output_tokens"] == 3150
+    assert lab.json("brief")["open_ideas"][0]["idea"] == "X = 0.3 at once"
+    assert processes_below(lab.root) == []
+
+
 def fails_and_mends(place: str) -> list[Step]:
     """A script for one proposal: a name that is not there, and once it came back, one that is."""
     came_back = any(Path(place).parents[1].glob("sessions/*/repair.md"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.usage import Usage
@@ -115,6 +116,7 @@ def _is_tried(experiment: Experiment) -> bool:
     return not (is_nobodys or experiment.drops_idea) and bool(experiment.runs or experiment.stage is Stage.PROPOSED)
 
 
+@lru_cache(maxsize=1 << 14)  # every brief asks for those of the whole history
 def _words(text: str) -> frozenset[str]:
     """What a sentence is about: its words and numbers without fillers, plurals made singular."""
     found = re.findall(r"\w[\w.]*\w|\w", text.lower())

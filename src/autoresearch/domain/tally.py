@@ -126,6 +126,7 @@ def tally(history: Sequence[Experiment], *, seen: int = 0, noise: float | None =
         seen: How many verdicts earlier reviews looked at; what comes after them is recent.
         noise: Standard deviation of one run.
     """
+    history = list(history)  # it may be a view that makes each of them anew
     counted = [each for each in history if counts(each)]
     recent = counted[seen:]
     parents = {each.commit: each for each in history if each.verdict is Verdict.KEEP}
