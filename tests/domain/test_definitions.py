@@ -45,6 +45,15 @@ def test_each_piece_of_code_has_the_name_that_a_reader_would_give_it():
     assert changed("steps=3", "steps=4") == ("train",)
 
 
+def test_a_value_that_is_no_number_has_the_name_that_it_is_set_to():
+    """A tuple, or a sum of others, is no constant that can be turned, but nobody would call it code."""
+    program = PROGRAM + "BETAS = (0.9, 0.95)\nHALF = LR / 2\n"
+    assert changed("(0.9, 0.95)", "(0.8, 0.95)", program) == ("BETAS",)
+    found = compare_definitions(program, program.replace("LR / 2", "LR / 4").replace("return x ", "return -x "))
+    assert found is not None
+    assert found.settings == ("HALF",) and set(found.changed) == {"HALF", "Model.forward"}
+
+
 def test_what_no_machine_runs_is_no_change():
     """Comments, docstrings and formatting are free; constants are counted elsewhere, new ones too."""
     for old, new in [

@@ -31,6 +31,14 @@ CONSTANTS = {"LR": 0.1, "DEPTH": 6}
 LR_ONLY = Change("c", ("train.py",), 1, 1, CONSTANTS, ("LR",), is_constants_only=True)
 CODE = Change("c", ("train.py",), 1, 1, CONSTANTS, definitions=compare_definitions(BEFORE, SHARED))
 BOTH = Change("c", ("train.py",), 2, 2, CONSTANTS, ("LR",), definitions=compare_definitions(BEFORE, SHARED))
+BETAS = Change(
+    "c",
+    ("train.py",),
+    1,
+    1,
+    CONSTANTS,
+    definitions=compare_definitions("BETAS = (0.9, 0.95)\n" + BEFORE, "BETAS = (0.8, 0.95)\n" + BEFORE),
+)
 UNREADABLE = Change("c", ("kernel.cu",), 9, 2)
 MANY = "".join(f"def f{i}(): return {i}\n" for i in range(9))
 WIDE = Change("c", ("train.py",), 30, 9, definitions=compare_definitions(MANY, MANY.replace("return", "yield")))
@@ -49,6 +57,8 @@ WIDE = Change("c", ("train.py",), 30, 9, definitions=compare_definitions(MANY, M
         (Kind.ARCHITECTURE, ("self.shared", "shared"), CODE),
         (Kind.ARCHITECTURE, ("LR",), LR_ONLY),
         (Kind.TUNE, ("BLOCK",), UNREADABLE),
+        (Kind.TUNE, ("BETAS",), BETAS),
+        (Kind.TUNE, (), BETAS),
         (Kind.SIMPLIFY, (), CODE),
     ],
 )
@@ -66,6 +76,10 @@ def test_a_plan_that_its_diff_bears_out_is_passed_in_silence(kind, touches, chan
          " name", True),
         (Kind.ARCHITECTURE, ("weight_sharing",), LR_ONLY, "declared as architecture, but only constants changed: LR",
          True),
+        (Kind.ARCHITECTURE, ("attention",), BETAS, "declared as architecture, but only constants changed: BETAS; "
+         "declared attention, which the program does not have", True),
+        (Kind.TUNE, ("DEPTH",), BETAS, "declared DEPTH, which did not change; changed BETAS, which the plan does not "
+         "name", True),
         (Kind.ARCHITECTURE, ("train",), CODE, "declared train, which did not change", True),
         (Kind.OTHER, ("share_weights",), CODE, "declared share_weights, which the program does not have", True),
         (Kind.ARCHITECTURE, ("forward",), BOTH, "changed LR, which the plan does not name", False),

@@ -28,6 +28,8 @@ class Definitions:
     """Names whose code differs, or that only one of the two has, in the order of the newer one."""
     added: tuple[str, ...] = ()
     """Those of `changed` that only the newer one has."""
+    settings: tuple[str, ...] = ()
+    """Those of `changed` that are upper-case names of the top level and no constants, such as `BETAS = (0.9, 0.95)`."""
     known: frozenset[str] = frozenset()
     """All names of both."""
     words: frozenset[str] = frozenset()
@@ -42,7 +44,13 @@ def compare_definitions(before: str, after: str) -> Definitions | None:
     changed = [name for name in dict.fromkeys([*new, *old]) if _dump(old.get(name)) != _dump(new.get(name))]
     words = frozenset(word for name in changed for tree in (old.get(name), new.get(name)) for word in _words(tree))
     known = frozenset((*old, *new)) - {TOP_LEVEL}
-    return Definitions(tuple(changed), tuple(name for name in changed if name not in old), known, words)
+    return Definitions(
+        changed=tuple(changed),
+        added=tuple(name for name in changed if name not in old),
+        settings=tuple(name for name in changed if all(map(_setting, new.get(name) or old[name]))),
+        known=known,
+        words=words,
+    )
 
 
 def _read(source: str) -> dict[str, list[ast.AST]] | None:
@@ -69,7 +77,16 @@ def _sort_body(body: list[ast.stmt], within: str, found: dict[str, list[ast.AST]
             bare.body = _without_docstring(statement.body)
             found.setdefault(f"{within}{statement.name}", []).append(bare)
         else:
-            found.setdefault(within.removesuffix(".") or TOP_LEVEL, []).append(statement)
+            name = within.removesuffix(".") or _setting(statement) or TOP_LEVEL
+            found.setdefault(name, []).append(statement)
+
+
+def _setting(node: ast.AST) -> str:
+    """The upper-case name that a statement sets; empty for any other."""
+    match node:
+        case ast.Assign(targets=[ast.Name(name)]) | ast.AnnAssign(target=ast.Name(name)) if name.isupper():
+            return name
+    return ""
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:

@@ -207,6 +207,7 @@ def _definitions(versions: Mapping[str, tuple[str, str]]) -> Definitions | None:
     return Definitions(
         tuple(dict.fromkeys(name for part in parts for name in part.changed)),
         tuple(dict.fromkeys(name for part in parts for name in part.added)),
+        tuple(dict.fromkeys(name for part in parts for name in part.settings)),
         frozenset().union(*(part.known for part in parts)),
         frozenset().union(*(part.words for part in parts)),
     )

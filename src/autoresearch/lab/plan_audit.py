@@ -89,11 +89,11 @@ class _Plan:
 
 def _of_kind(proposal: Proposal, change: Change, plan: _Plan) -> Iterator[str]:
     """What the declared kind does not allow."""
-    if proposal.kind is Kind.TUNE and not change.is_constants_only and _is_readable(change):
-        code = change.definitions.changed if change.definitions else ()
+    if proposal.kind is Kind.TUNE and not _only_turns(change) and _is_readable(change):
+        code = _code(change)
         yield f"declared as tune, but more than constants changed{f': {names_in_words(code)}' if code else ''}"
     elif _is_only_turned(proposal, change, plan):
-        yield f"declared as {proposal.kind}, but only constants changed: {names_in_words(change.changed_constants)}"
+        yield f"declared as {proposal.kind}, but only constants changed: {names_in_words(_turned(change))}"
     elif proposal.kind is Kind.SIMPLIFY and change.lines_added > change.lines_removed:
         yield f"declared as simplify, but it adds {change.lines_added} lines and removes {change.lines_removed}"
 
@@ -106,13 +106,11 @@ def _of_names(proposal: Proposal, change: Change, plan: _Plan) -> Iterator[str]:
         yield f"declared {names_in_words(plan.unknown)}, which the program does not have"
     if not any(name.strip() for name in proposal.touches) or plan.names_a_file:
         return
-    new = change.new_constants if not change.is_constants_only else ()
-    turned = [name for name in change.changed_constants if name in change.constants and name not in new]
-    extra = [name for name in turned if not _is_among(name.rsplit(":", 1)[-1], _bare(proposal.touches))]
+    extra = [name for name in _turned(change) if not _is_among(name.rsplit(":", 1)[-1], _bare(proposal.touches))]
     if extra and not _is_only_turned(proposal, change, plan):
         yield f"changed {names_in_words(extra)}, which the plan does not name"
     if change.definitions is not None and proposal.kind is not Kind.TUNE:
-        rest = [name for name in change.definitions.changed if name != TOP_LEVEL and not plan.names(name)]
+        rest = [name for name in _code(change) if name != TOP_LEVEL and not plan.names(name)]
         rest = [name for name in rest if name not in change.definitions.added]
         if len(rest) > max(MOST_UNNAMED, 2 * len(plan.touched)):
             lines = f"+{change.lines_added} -{change.lines_removed} lines"
@@ -121,9 +119,32 @@ def _of_names(proposal: Proposal, change: Change, plan: _Plan) -> Iterator[str]:
 
 def _is_only_turned(proposal: Proposal, change: Change, plan: _Plan) -> bool:
     """Whether a change of structure was declared and constants were turned that neither plan nor hypothesis name."""
-    if proposal.kind not in _STRUCTURAL or not change.is_constants_only or plan.touched:
+    if proposal.kind not in _STRUCTURAL or not _only_turns(change) or plan.touched:
         return False
-    return not any(_speaks_of(proposal.hypothesis, name, change) for name in change.changed_constants)
+    return not any(_speaks_of(proposal.hypothesis, name, change) for name in _turned(change))
+
+
+def _only_turns(change: Change) -> bool:
+    """Whether nothing but values of upper-case names differs, be they constants, tuples or sums of others."""
+    if change.is_constants_only:
+        return True
+    is_python = all(path.endswith(".py") for path in change.files)
+    return is_python and change.definitions is not None and bool(change.definitions.settings) and not _code(change)
+
+
+def _code(change: Change) -> list[str]:
+    """Functions, classes and what else changed that is no value of an upper-case name; empty where nobody can say."""
+    found = change.definitions
+    return [] if found is None else [name for name in found.changed if name not in found.settings]
+
+
+def _turned(change: Change) -> list[str]:
+    """Upper-case names with another value than before; new ones among them only where there is no new code."""
+    constants = [name for name in change.changed_constants if name in change.constants]
+    new = () if _only_turns(change) else change.new_constants
+    found = change.definitions
+    settings = [] if found is None else [name for name in found.settings if name not in found.added]
+    return [*(name for name in constants if name not in new), *settings]
 
 
 def _speaks_of(hypothesis: str, name: str, change: Change) -> bool:
