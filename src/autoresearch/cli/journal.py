@@ -134,7 +134,7 @@ def _told(entry: Review | Entry) -> tuple[str, list[str]]:
         return f"{entry.by or 'somebody'} noted", [entry.text]
     given_up = [f"{each.idea}: {each.why}" if each.why else each.idea for each in entry.abandoned]
     rows = (
-        ("works", entry.patterns), ("dead end", entry.dead_ends), ("bet on", entry.next_bets), ("given up", given_up),
+        ("pattern", entry.patterns), ("dead end", entry.dead_ends), ("bet on", entry.next_bets), ("given up", given_up),
     )  # fmt: skip
     lines = [f"  {title + ':':<10} {text}" for title, texts in rows for text in texts]
     about = f"Because of {entry.because} ({entry.verdicts} verdicts in all). {entry.summary}"

@@ -63,7 +63,7 @@ def learnt_lines(learnt: Learnt) -> list[str]:
         newest, *earlier = reversed(learnt.reviews)
         lines += ["## What was learnt", "", f"Review {newest.number}, {escape(whose(newest))}, after "
                   f"{newest.verdicts} verdicts: {escape(newest.summary, 1_200)}"]  # fmt: skip
-        for title, texts in (("What works", newest.patterns), ("Dead ends", newest.dead_ends),
+        for title, texts in (("Patterns", newest.patterns), ("Dead ends", newest.dead_ends),
                              ("Next bets", newest.next_bets)):  # fmt: skip
             if texts:
                 lines += ["", f"{title}:", "", *(f"- {escape(text)}" for text in texts)]

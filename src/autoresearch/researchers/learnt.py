@@ -71,6 +71,6 @@ def learnt_sections(record: Mapping[str, Any]) -> list[Section]:
 def _review_lines(review: Mapping[str, Any]) -> Iterable[str]:
     if review["summary"]:
         yield harmless(review["summary"])
-    for title, key in (("works", "patterns"), ("dead end", "dead_ends"), ("bet on", "next_bets")):
+    for title, key in (("pattern", "patterns"), ("dead end", "dead_ends"), ("bet on", "next_bets")):
         yield from (f"- {title}: {harmless(each)}" for each in review[key])
     yield from (f"- given up: {harmless(each['idea'])} ({harmless(each['why'])})" for each in review["abandoned"])
