@@ -424,8 +424,8 @@ def numbers(text: str) -> list[float]:
 
 
 def seeds(text: str) -> list[int]:
-    """Read "3" as 0, 1, 2, and "0,5" as it is written."""
-    return [int(part) for part in text.split(",")] if "," in text else list(range(int(text)))
+    """Read "3" as 0, 1, 2; "0,5" as it is written; "5," as that one."""
+    return [int(part) for part in text.split(",") if part] if "," in text else list(range(int(text)))
 
 
 def named(text: str) -> tuple[str, str]:

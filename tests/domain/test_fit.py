@@ -78,7 +78,7 @@ def test_tables_stay_within_their_share(machine: Machine, work: Work) -> None:
     """Tables never take more than their share of the memory, whatever the text."""
     size = fit(machine, work)
     element = 4 if machine.kind == "cpu" else 2
-    assert (size.bigram_rows + size.trigram_rows) * (2 * size.width * element + 8) <= 0.4 * machine.memory_bytes
+    assert (size.bigram_rows + size.trigram_rows) * (2 * size.width * element + 8) <= 0.5 * machine.memory_bytes
 
 
 @given(st.floats(1e3, 1e10), st.floats(0, 20), st.floats(0, 20), st.floats(0, 1e12), st.floats(100, 1e4))
@@ -133,7 +133,7 @@ def test_the_three_regimes_are_told_apart() -> None:
     short = fit(Machine("cuda", 7e14, 3.35e12, 8 * GIB), FIVE_MINUTES)
     few = fit(Machine("cuda", 7e14, 3.35e12, 80 * GIB), dataclasses.replace(FIVE_MINUTES, unique_tokens=1.6e8))
     assert [size.regime for size in (small, short, few)] == ["step-limited", "memory-limited", "data-limited"]
-    assert "2.4 times" in few.why or "2.3 times" in few.why
+    assert few.passes > 1 and f"{few.passes:.1f} times" in few.why
 
 
 def test_one_core_gets_the_smallest_model() -> None:

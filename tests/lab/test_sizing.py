@@ -62,6 +62,15 @@ def test_out_of_memory_steps_down_and_says_so() -> None:
     assert fitted.lines[0].startswith("64 rows at a time ran out of memory")
 
 
+def test_what_a_second_pass_adds_is_left_room() -> None:
+    """A trial sees one page of the tables; a run that reads its text twice gets rows that leave room for the other."""
+    twice = dataclasses.replace(START, later_bytes=10 * GIB)
+    tried: list[int] = []
+    fitted = fit_rows(twice, WORK, 24 * GIB, card(24 * GIB, 5 * GIB, 0.25 * GIB, tried))
+    assert tried == [64, 32] and fitted.size.micro_rows == 16
+    assert "second pass" in fitted.lines[-1]
+
+
 def test_a_prediction_beyond_what_was_tried_is_tried() -> None:
     """When the line promises more rows than were tried, they are tried, and fewer are taken if it was wrong."""
     few = dataclasses.replace(START, micro_rows=16)

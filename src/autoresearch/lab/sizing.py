@@ -162,7 +162,8 @@ def fit_rows(size: Size, work: Work, total_bytes: float, probe: Probe, eval_toke
     """Find the largest part of a step that fits, from two trials of the real one.
 
     Memory grows in a straight line with the rows that are in flight, so two trials predict all others. A trial that
-    runs out of memory is followed by one with the next smaller divisor of the step's rows.
+    runs out of memory is followed by one with the next smaller divisor of the step's rows. What only a second pass over
+    the text will take is added: a trial does not get so far.
 
     Args:
         size: What the rule chose; its rows are where the trials begin.
@@ -199,7 +200,7 @@ def fit_rows(size: Size, work: Work, total_bytes: float, probe: Probe, eval_toke
         chosen = replace(size, micro_rows=rows)
         used = trials[rows].used_bytes if rows in trials else None
         if used:
-            chosen = replace(chosen, memory_bytes=used)
+            chosen = replace(chosen, memory_bytes=used + size.later_bytes)
         # Evaluating is a third of training's products; half leaves room for kernels that suit it less.
         evaluation = slowest + eval_tokens / (2 * size.tokens_per_second)
         return Fitted(chosen, tuple(lines), first.startup_seconds, evaluation)
@@ -213,9 +214,11 @@ def fit_rows(size: Size, work: Work, total_bytes: float, probe: Probe, eval_toke
         return fitted(high)
     used = (trials[low].used_bytes or 0.0, trials[high].used_bytes or 0.0)
     fixed, per_row = line_through((low, high), used)
+    fixed += size.later_bytes  # no trial is long enough to see it
+    added = " (and tables for a second pass)" if size.later_bytes else ""
     chosen = largest_rows(step_rows, fixed, per_row, MEMORY_SHARE * total_bytes)
     lines.append(
-        f"measured with the real step: {fixed / _GIB:.1f} GiB and {per_row / _GIB:.2f} GiB for each row at a time, so "
+        f"measured with the real step{added}: {fixed / _GIB:.1f} GiB and {per_row / _GIB:.2f} GiB for each row at a time, so "
         f"{chosen} of the {step_rows} rows of a step go through at once ({MEMORY_SHARE:.0%} of "
         f"{total_bytes / _GIB:.0f} GiB may be used)"
     )
