@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from tests.cli.toylab import PYTHON, TRAIN, Lab, MakeLab
+from autoresearch.testing.audit import audit
+from tests.cli.toylab import PYTHON, TRAIN, Lab, MakeLab, wait_until
 
 PREFLIGHT = f"[preflight]\nrun = {json.dumps([*PYTHON, 'train.py'])}\n"
 
@@ -120,3 +121,24 @@ def test_a_preflight_sees_its_own_world(make_lab: MakeLab) -> None:
 
     assert [preflight["outcome"] for preflight in first["preflights"]] == ["finished"]
     assert first["runs"][0]["result"]["outcome"] == "finished"
+
+
+WAITS = "import os, time\nif os.environ.get('AUTORESEARCH_PREFLIGHT'): time.sleep(2)\n"
+
+
+def test_a_killed_session_goes_on_with_its_preflight(make_lab: MakeLab) -> None:
+    """It outlives the loop, as a run does: the next session reads its answer, and the proposal gets its run."""
+    agent = MENDS.replace('.replace("print(", "print(Y) or print(")', "")
+    lab = make_lab(train=WAITS + TRAIN, agent=agent, rest=PREFLIGHT)
+    first = lab.start("run", "--experiments", 1)
+    place = lab.root / ".autoresearch" / "preflights"
+    wait_until(lambda: any(place.glob("*/00001/0/supervisor.json")), "it makes the preflight")
+    first.kill()
+    lab.run("--experiments", 1)
+    [preflight] = experiment(lab, 1)["preflights"]
+    [folder] = place.glob("*/00001/*")
+
+    assert preflight["outcome"] == "finished" and preflight["wall_seconds"] >= 2
+    assert folder.name == "0"
+    assert experiment(lab, 1)["runs"] and experiment(lab, 1)["verdict"]
+    assert audit(lab.root, experiment(lab, 1)["campaign"]) == []

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from autoresearch.domain.preflight import Preflight
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.run import Outcome
 from autoresearch.domain.verdict import Verdict
@@ -60,6 +61,19 @@ def test_too_much_bounds_its_constant(settled: MakeExperiment, outcome: Outcome)
     assert memory.is_hopeless({**START, "DEPTH": 20}, ["DEPTH"])
     assert not memory.is_hopeless({**START, "DEPTH": 15}, ["DEPTH"])
     assert not memory.is_hopeless({**START, "DEPTH": 4}, ["DEPTH"])
+
+
+def test_what_a_preflight_showed_bounds_its_constant_too(settled: MakeExperiment) -> None:
+    """Without a run: a failed one, and one whose end was foretold."""
+    memory = Memory()
+    refused = replace(
+        settled(1, 1.0, BATCH_SIZE=512, verdict=Verdict.CRASH),
+        runs=(),
+        preflights=(Preflight("c1", "", Outcome.OUT_OF_MEMORY, "would need some 120 GB"),),
+    )
+    memory.read([settled(0, 1.0), refused])
+    assert memory.is_hopeless({**START, "BATCH_SIZE": 1024}, ["BATCH_SIZE"])
+    assert not memory.is_hopeless({**START, "BATCH_SIZE": 256}, ["BATCH_SIZE"])
 
 
 def test_a_crash_names_the_pair_that_does_not_divide(settled: MakeExperiment) -> None:

@@ -197,7 +197,7 @@ class Admission:
         most = self._preflights.repairs
         most = min(most, DUPLICATE_RETURNS) if fault.what is Wrong.DUPLICATE else most
         is_empty = fault.what is Wrong.GUARD and experiment.commit is None  # no edit at all is an answer, not a mistake
-        if held is None or held.returns >= most or is_empty:
+        if held is None or held.returns >= most or is_empty or not self._can_mend(experiment.researcher):
             self._end(experiment, fault)
             return
         self._leave_queue(experiment.number)
@@ -208,13 +208,17 @@ class Admission:
         held.returns, held.fault = held.returns + 1, fault
         if self._give_back(experiment, held.brief, fault):
             self._observe(Notice("given back", experiment, _sentence(fault)))
-        else:
+        else:  # no session is begun any more
+            held.returns -= 1
             self._end(experiment, fault)
 
     def _end(self, experiment: Experiment, fault: Fault) -> None:
         self._leave_queue(experiment.number)
         held = self._held.pop(experiment.number, None)
         verdict = Verdict.DISCARD if fault.what is Wrong.DUPLICATE else Verdict.CRASH
+        if fault.what is Wrong.MEMORY and experiment.commit is not None:  # whoever tunes learns where memory ends
+            foretold = Preflight(experiment.commit, "", Outcome.OUT_OF_MEMORY, fault.sentence)
+            experiment = replace(experiment, preflights=(*experiment.preflights, foretold))
         again = held.returns if held else 0
         times = f"; given back {'once' if again == 1 else f'{again} times'}" if again else ""
         self._turn_down(experiment, verdict, f"{_sentence(fault)}{times}")

@@ -183,7 +183,8 @@ def show(which: Number, lab: Lab = Path(), campaign: Name = None, as_json: AsJso
         ending = (
             "no answer yet" if preflight.outcome is None else f"{preflight.outcome} in {preflight.wall_seconds:.1f} s"
         )
-        line("preflight", f"{ending} on {preflight.slot}, {preflight.commit[:8]}")
+        where = f"on {preflight.slot}" if preflight.slot else "foretold"
+        line("preflight", f"{ending} {where}, {preflight.commit[:8]}")
         for told in dict.fromkeys(preflight.detail.splitlines()):
             line("", told)
     for run in experiment.runs:

@@ -13,6 +13,7 @@ class Preflight:
 
     commit: str
     slot: str
+    """Empty for one whose end was foretold, so that nothing was executed."""
     outcome: Outcome | None = None
     """`FINISHED` when it came through; None while it is under way."""
     detail: str = ""

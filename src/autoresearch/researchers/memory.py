@@ -126,10 +126,10 @@ class Memory:
         if experiment.score is not None and math.isfinite(experiment.score):
             sample = self.comparable(experiment)
             self.measured.append(Measured(constants, group, sample.mean, sample.count, experiment.commit))
-        elif experiment.failure is not None:
+        elif (failure := _failure_of(experiment)) is not None:
             self._crashed.add(_key(constants))
             if parent is not None and group == parent[0]:
-                self._learn_failure(constants, parent[1], experiment.failure.outcome, experiment.failure.detail)
+                self._learn_failure(constants, parent[1], *failure)
 
     def _group_of_experiment(self, experiment: Experiment, constants: Constants, parent: Constants | None) -> str:
         assert experiment.commit is not None
@@ -187,6 +187,14 @@ def changed_names(constants: Constants, parent: Constants) -> list[str]:
 
 def _key(constants: Constants) -> frozenset[tuple[str, ConstantValue]]:
     return frozenset(constants.items())
+
+
+def _failure_of(experiment: Experiment) -> tuple[Outcome, str] | None:
+    """How its run failed, or its preflight before that; None where neither did."""
+    if experiment.failure is not None:
+        return experiment.failure.outcome, experiment.failure.detail
+    last = experiment.preflights[-1] if experiment.preflights else None
+    return (last.outcome, last.detail) if last is not None and last.outcome is not None and last.failed else None
 
 
 def _is_whole(value: ConstantValue) -> bool:
