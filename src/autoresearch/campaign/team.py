@@ -110,6 +110,7 @@ def _endpoint(section: ResearcherSection) -> Agent:
         temperature=section.temperature,
         max_output_tokens=section.max_output_tokens,
         turns=section.turns,
+        answers=section.answers,
     )
 
 

@@ -579,6 +579,12 @@ class ResearcherSection(Section):
         title="a whole number from 1 to 20",
         description="Answers that one proposal of `api` may take: edits that do not fit go back with the reason.",
     )
+    answers: Literal["edits", "constant"] = Field(
+        default="edits",
+        title="'edits' or 'constant'",
+        description="How the model of `api` answers: `edits` = search/replace edits and a plan; `constant` = another "
+        "number for one constant, by a JSON schema that the endpoint enforces, for models too small for edits.",
+    )
     command: _Command | None = Field(
         default=None,
         title="a command, as a list of strings or one line",
@@ -623,7 +629,7 @@ class ResearcherSection(Section):
     @model_validator(mode="after")
     def _endpoint_whole(self) -> ResearcherSection:
         if self.kind != "api":
-            for key in ("base_url", "key_environment", "temperature", "max_output_tokens", "turns"):
+            for key in ("base_url", "key_environment", "temperature", "max_output_tokens", "turns", "answers"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise mistake(f'is for kind = "api": set that, or remove the {key}', key)
             return self

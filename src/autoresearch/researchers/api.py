@@ -32,6 +32,7 @@ def api_agent(
     temperature: float | None = None,
     max_output_tokens: int | None = None,
     turns: int = 3,
+    answers: str = "edits",
 ) -> Agent:
     """Describe an endpoint as an agent.
 
@@ -41,6 +42,7 @@ def api_agent(
         temperature: The endpoint's own if None.
         max_output_tokens: Tokens of one answer; the endpoint's own limit if None.
         turns: Answers that one proposal may take, the first included.
+        answers: `edits`, or `constant` for a model that has to be held to a schema.
     """
     options: dict[str, object] = {
         "--base-url": base_url,
@@ -48,6 +50,7 @@ def api_agent(
         "--temperature": temperature,
         "--max-output-tokens": max_output_tokens,
         "--turns": turns,
+        "--answers": "" if answers == "edits" else answers,
     }
     given = [f"{name}={value}" for name, value in options.items() if value not in (None, "")]
     return Agent(

@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from autoresearch.researchers import api_constant
 from autoresearch.researchers.agent_output import trouble_in
 from autoresearch.researchers.api_answer import Answer, apply_edits, read_answer
 from autoresearch.researchers.quoting import clean, one_line
@@ -247,6 +248,8 @@ def propose(
     turns: int,
     say: Callable[[dict[str, Any]], None],
     earlier: Sequence[Mapping[str, str]] = (),
+    *,
+    by_constant: bool = False,
 ) -> tuple[dict[str, str], Mapping[str, Any] | None]:
     """Get one change out of a model.
 
@@ -257,6 +260,7 @@ def propose(
         turns: Answers that it may take.
         say: Gets an event for each answer.
         earlier: Messages after the first, of a proposal that came back.
+        by_constant: Whether the endpoint holds the model to one constant and a number.
 
     Returns:
         The files that change, and the plan as the model wrote it. None for a plan that did not come in any turn; no
@@ -266,14 +270,16 @@ def propose(
         EndpointError: As `Endpoint.ask`.
     """
     first: list[Mapping[str, str]] = [
-        {"role": "system", "content": SYSTEM},
+        {"role": "system", "content": api_constant.SYSTEM if by_constant else SYSTEM},
         {"role": "user", "content": prompt_of(brief, sources)},
         *earlier,
     ]
     messages = first
     for turn in range(1, turns + 1):
         reply = endpoint.ask(messages)
-        answer = read_answer(reply.text, list(sources))
+        answer = (
+            api_constant.read_constant(reply.text, sources) if by_constant else read_answer(reply.text, list(sources))
+        )
         changed, faults = apply_edits(sources, answer.edits) if not answer.faults else ({}, list(answer.faults))
         faults += _asides(reply, answer, messages, had_faults=bool(faults))
         if answer.plan is None:
@@ -341,9 +347,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answers.append(event["text"])
         _say(event)
 
-    endpoint = Endpoint(options.base_url, key, settings)
+    by_constant = options.answers == "constant"
+    form = {"response_format": api_constant.response_format(sources)} if by_constant else {}
+    endpoint = Endpoint(options.base_url, key, {**settings, **form})
     try:
-        changed, plan = propose(endpoint, brief, sources, options.turns, say, earlier)
+        changed, plan = propose(endpoint, brief, sources, options.turns, say, earlier, by_constant=by_constant)
     except EndpointError as error:
         _say({"type": "error", "message": str(error)})
         return 1
@@ -396,6 +404,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-output-tokens", type=int)
     parser.add_argument("--effort")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--answers", choices=("edits", "constant"), default="edits")
     parser.add_argument("--resume", default="", help="go on with the conversation that lies beside the proposal")
     return parser.parse_args(arguments)
 
