@@ -34,8 +34,8 @@ from autoresearch.domain.run import Outcome, RunRequest, RunResult, first_line
 from autoresearch.domain.verdict import Verdict
 from autoresearch.lab.protocol import Refusal, Workspace
 from autoresearch.ledger.ledger import Ledger
-from autoresearch.researchers.protocol import Brief, NoProposal
-from autoresearch.researchers.repair import PRINTED_CHARS, Fault, Wrong, together
+from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
+from autoresearch.researchers.repair import PRINTED_CHARS, Fault, Repairing, Wrong, together
 from autoresearch.runner.protocol import Engine, Slot
 
 MOST_DISTURBED = 2
@@ -87,8 +87,8 @@ class _Held:
 
 Admit = Callable[[Experiment], None]
 TurnDown = Callable[[Experiment, Verdict, str], None]
-GiveBack = Callable[[Experiment, Brief, Fault], bool]
-"""Has the researcher mend its change; False when it cannot, or may not any more."""
+Ask = Callable[[str, int, Callable[[], object]], None]
+"""Puts a researcher, by name, to work on an experiment."""
 
 
 class Admission:
@@ -103,8 +103,9 @@ class Admission:
         observe: Told of preflights and returns.
         admit: Lets an experiment to the slots.
         turn_down: Ends an experiment without a run.
-        give_back: Asks its researcher to mend it.
-        can_mend: Whether a researcher, by name, could.
+        ask: Puts its researcher to work on it once more.
+        who: The researcher of a name; None for those that are not in this session.
+        may_ask: Whether any session may be begun now.
     """
 
     def __init__(
@@ -118,13 +119,14 @@ class Admission:
         *,
         admit: Admit,
         turn_down: TurnDown,
-        give_back: GiveBack,
-        can_mend: Callable[[str], bool] = lambda name: False,
+        ask: Ask,
+        who: Callable[[str], Researcher | None],
+        may_ask: Callable[[], bool],
     ) -> None:
         self._plan, self._board, self._ledger, self._workspace = plan, board, ledger, workspace
         self._preflights, self._observe = preflights, observe
         self._admit, self._turn_down = admit, turn_down
-        self._give_back, self._can_mend = give_back, can_mend
+        self._ask, self._who, self._may_ask = ask, who, may_ask
         self.under_way: dict[str, PreflightTask] = {}
         """Preflights that execute now, by the name of their slot."""
         self._held: dict[int, _Held] = {}
@@ -174,7 +176,7 @@ class Admission:
             self._end(experiment, held.fault)
         elif fault is not None:
             self._object(experiment, fault)
-        elif self._is_off or (is_tuning and not self._can_mend(experiment.researcher)):
+        elif self._is_off or (is_tuning and not isinstance(self._who(experiment.researcher), Repairing)):
             self._let_on(experiment)
         else:
             self._board.put(self._ledger.record(experiment, "written", proposal.hypothesis))
@@ -197,7 +199,9 @@ class Admission:
         most = self._preflights.repairs
         most = min(most, DUPLICATE_RETURNS) if fault.what is Wrong.DUPLICATE else most
         is_empty = fault.what is Wrong.GUARD and experiment.commit is None  # no edit at all is an answer, not a mistake
-        if held is None or held.returns >= most or is_empty or not self._can_mend(experiment.researcher):
+        researcher = self._who(experiment.researcher)
+        can_mend = isinstance(researcher, Repairing) and self._may_ask() and not is_empty
+        if held is None or held.returns >= most or not can_mend:
             self._end(experiment, fault)
             return
         self._leave_queue(experiment.number)
@@ -206,11 +210,9 @@ class Admission:
         recorded = self._ledger.record(replace(experiment, reason=_sentence(fault)), "given back", _sentence(fault))
         experiment = self._board.put(recorded)
         held.returns, held.fault = held.returns + 1, fault
-        if self._give_back(experiment, held.brief, fault):
-            self._observe(Notice("given back", experiment, _sentence(fault)))
-        else:  # no session is begun any more
-            held.returns -= 1
-            self._end(experiment, fault)
+        assert isinstance(researcher, Repairing)
+        self._ask(experiment.researcher, experiment.number, partial(researcher.repair, held.brief, fault))
+        self._observe(Notice("given back", experiment, _sentence(fault)))
 
     def _end(self, experiment: Experiment, fault: Fault) -> None:
         self._leave_queue(experiment.number)
@@ -221,12 +223,19 @@ class Admission:
             experiment = replace(experiment, preflights=(*experiment.preflights, foretold))
         again = held.returns if held else 0
         times = f"; given back {'once' if again == 1 else f'{again} times'}" if again else ""
+        self._conclude(experiment)
         self._turn_down(experiment, verdict, f"{_sentence(fault)}{times}")
 
     def _let_on(self, experiment: Experiment) -> None:
         self._leave_queue(experiment.number)
         self._held.pop(experiment.number, None)
+        self._conclude(experiment)
         self._admit(experiment)
+
+    def _conclude(self, experiment: Experiment) -> None:
+        researcher = self._who(experiment.researcher)
+        if isinstance(researcher, Repairing):
+            researcher.conclude()
 
     def _leave_queue(self, number: int) -> None:
         if number in self._board.unchecked:

@@ -11,7 +11,7 @@ act and after each result, so the loop may be killed between any two lines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -41,7 +41,6 @@ from autoresearch.judge.policy import Policy
 from autoresearch.lab.protocol import Workspace
 from autoresearch.ledger.ledger import Ledger
 from autoresearch.researchers.protocol import Brief, NoProposal, Researcher
-from autoresearch.researchers.repair import Fault, Repairing
 from autoresearch.researchers.review import Reviewer
 from autoresearch.runner.protocol import Engine, Slot
 
@@ -142,8 +141,9 @@ class Scheduler:
         self.reviews = Reviews(plan, self.board, ledger, workspace, reviewers, row_error, observe)
         self.admission = Admission(
             plan, self.board, ledger, workspace, preflights or Preflights(), observe,
-            admit=self._admit, turn_down=self._turn_down, give_back=self._give_back,
-            can_mend=lambda name: isinstance(self._turns.members.get(name), Repairing),
+            admit=self._admit, turn_down=self._refuse, ask=self._ask,
+            who=lambda name: self._turns.members.get(name),  # noqa: PLW0108 - `devote` puts others there
+            may_ask=lambda: not self.stopping and self._spent(0) is None,
         )  # fmt: skip
         self._lookahead = Lookahead(plan, self.board.experiments)
         self._sealed = Sealed(plan, self.board, ledger, observe, row_error)
@@ -474,28 +474,12 @@ class Scheduler:
         experiment = replace(experiment, stage=Stage.PROPOSED)
         self.board.put(self._ledger.record(experiment, "proposed", hypothesis))
         self.board.fresh.append(experiment.number)
-        self._conclude(experiment)
         self._workspace.close(experiment.number)
         self._observe(Notice("proposed", experiment, hypothesis))
 
-    def _turn_down(self, experiment: Experiment, verdict: Verdict, reason: str) -> None:
-        self._conclude(experiment)
-        self._refuse(experiment, verdict, reason)
-
-    def _give_back(self, experiment: Experiment, brief: Brief, fault: Fault) -> bool:
-        """Have a researcher mend what it handed in."""
-        researcher = self._turns.members.get(experiment.researcher)
-        if self.stopping or not isinstance(researcher, Repairing) or self._spent(0) is not None:
-            return False
-        task = ProposalTask(researcher.name, experiment.number, self._clock.now())
-        self.proposing[researcher.name] = task
-        self._tasks.start(task, partial(researcher.repair, brief, fault))
-        return True
-
-    def _conclude(self, experiment: Experiment) -> None:
-        researcher = self._turns.members.get(experiment.researcher)
-        if isinstance(researcher, Repairing):
-            researcher.conclude()
+    def _ask(self, name: str, number: int, work: Callable[[], object]) -> None:
+        task = self.proposing[name] = ProposalTask(name, number, self._clock.now())
+        self._tasks.start(task, work)
 
     def _tell_unpriced(self, experiment: Experiment) -> None:
         """Say once of each researcher that a limit in dollars does not see what its model costs."""
