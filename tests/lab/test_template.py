@@ -77,7 +77,7 @@ def test_pretrain_on_gpu(tmp_path: Path) -> None:
     assert (config.budget.seconds, config.budget.clock, config.slots.gpus) == (300, "wall", "auto")
     assert constants_of(root, "DEPTH", "MODEL_DIM", "TOTAL_BATCH_SIZE") == [8, 640, 2**17]
     assert any("DEPTH = 8" in line for line in lines) and any("step-limited" in line for line in lines)
-    prepare = ("python", "prepare.py", "--dataset", "climbmix", "--data-dir", "data", "--shards", "13")
+    prepare = ("python", "prepare.py", "--dataset", "climbmix", "--data-dir", "data", "--shards", "11")
     assert config.lab.prepare == prepare  # as much text as a run reads
 
 
