@@ -26,7 +26,9 @@ from autoresearch.judge.bandit import Arm, Bandit
 from autoresearch.researchers.protocol import Researcher
 
 SAME_REASONS = 4
-"""Fruitless proposals in a row with one and the same reason after which a researcher is sent home."""
+"""Fruitless proposals in a row with one and the same reason after which a researcher is sent home that has handed in
+nothing sound in this session. One that has is known to work, and in a long night chance alone repeats a failure so
+often: then it takes as many as of different ones."""
 
 RESTS = (0.02, 0.1, 0.5, 2.0)
 """How long a researcher rests after its first, second, … fruitless proposal when no run ends meanwhile.
@@ -87,6 +89,8 @@ class Turns:
         """Until when asking a researcher is useless; for ever when only a person can help."""
         self._away_for: defaultdict[str, list[str]] = defaultdict(list)
         """Why, each time since its last proposal that was worth a run."""
+        self._proven: set[str] = set()
+        """Who has handed in something that was worth a run, in this session."""
 
     @property
     def present(self) -> list[str]:
@@ -196,6 +200,7 @@ class Turns:
         """Forget earlier failures: this one was worth a run."""
         self._fruitless[name].clear()
         self._away_for[name].clear()
+        self._proven.add(name)
 
     def run_ended(self, *, is_elsewhere: bool) -> None:
         """Note that something may have changed; on another parent, everything may be worth another try."""
@@ -228,7 +233,7 @@ class Turns:
             return True
         reasons = self._fruitless[name]
         alike = len(reasons) >= SAME_REASONS and len(set(reasons[-SAME_REASONS:])) == 1
-        return alike or len(reasons) >= self._plan.patience
+        return (alike and name not in self._proven) or len(reasons) >= self._plan.patience
 
 
 def _is_structural(keep: Experiment) -> bool:
