@@ -302,7 +302,7 @@ class TestExamples:
             for section in parse_config({**minimal, "budget": {"seconds": 1}, **tomllib.loads(block)}).researcher
         ]
 
-        assert found == ["claude", "tuner", "codex", "api", "api"]
+        assert found == ["claude", "tuner", "codex", "api", "api", "api"]
 
     def test_agents_are_installed_as_the_code_says(self):
         """The page and `autoresearch doctor` name the same packages and versions."""
