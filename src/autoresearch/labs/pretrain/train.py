@@ -13,8 +13,9 @@ Shapes in comments: B rows, T tokens, C channels, H heads, D channels per head, 
 
 Sources of the parts: rotary positions, Su et al. 2021; QK-norm, Henry et al. 2020; squared ReLU, So et al. 2021
 ("Primer"); logit soft-cap, Gemma 2, 2024; value embeddings, Zhou et al. 2024, and with the x0 and residual weights and
-the smear gate the modded-nanogpt speed runs; hashed n-gram embeddings, Svenstrup et al. 2017, Roy et al. 2022; Muon,
-Jordan et al. 2024; its normalised rows, Li et al. 2025 ("NorMuon"); cautious decay, Liang et al. 2024.
+the smear gate the modded-nanogpt speed runs; gates on what heads put out, Qiu et al. 2025; hashed n-gram embeddings,
+Svenstrup et al. 2017, Roy et al. 2022; Muon, Jordan et al. 2024; its normalised rows, Li et al. 2025 ("NorMuon");
+cautious decay, Liang et al. 2024.
 """
 
 import gc
@@ -376,7 +377,8 @@ def layer(
     q, k = (rotate(norm(each) * qk_scale, rotary) for each in (q, k))
     found = attend(q, k, v, window)
     if OUTPUT_GATE:
-        found = found * (2 * torch.sigmoid(F.linear(y[..., :GATE_CHANNELS], output_gates))).view(B, T, H, 1)
+        gate = 2 * torch.sigmoid(F.linear(y[..., :GATE_CHANNELS], output_gates))  # 1 at the start
+        found = found * gate.view(B, T, H, 1)
     x = x + F.linear(found.reshape(B, T, C), attention[3])
     return x + F.linear(F.relu(F.linear(norm(x), up)).square(), down)
 
