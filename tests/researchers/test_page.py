@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from autoresearch.domain.budget import BRIEF_TOKENS, LEAST_BRIEF_TOKENS, Limits
 from autoresearch.domain.experiment import Experiment, Run, Stage
+from autoresearch.domain.learnt import Abandoned, Idea, Review
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.near_miss import NearMiss
+from autoresearch.domain.operator import Operator
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, RunRequest, RunResult
 from autoresearch.domain.verdict import Verdict
@@ -51,6 +54,13 @@ def ledger(seed: int, count: int) -> list[Experiment]:
     return made
 
 
+def looked_back(rng: random.Random) -> Review:
+    """A review with such words in it."""
+    texts = [tuple(rng.choice(WORDS) for _ in range(rng.randrange(9))) for _ in range(3)]
+    return Review(1, rng.choice(WORDS), 25, "a plateau", rng.choice(WORDS), *texts,
+                  abandoned=(Abandoned(rng.choice(WORDS), rng.choice(WORDS)),))  # fmt: skip
+
+
 def hostile(seed: int, count: int, budget: int) -> Brief:
     """A brief with such words in every field."""
     rng = random.Random(seed)
@@ -67,6 +77,10 @@ def hostile(seed: int, count: int, budget: int) -> Brief:
         figures={name: rng.random() * 1e12 for name in ("num_steps", "run_seconds", "mfu_percent", WORDS[3])},
         parts=tuple(Part(rng.choice(WORDS), rng.choice(WORDS)) for _ in range(rng.randrange(50))),
         journal=tuple(Entry(rng.choice(WORDS), rng.choice(WORDS)) for _ in range(rng.randrange(40))),
+        review=rng.choice((None, looked_back(rng))), drift=rng.choice(WORDS),
+        ideas=tuple(Idea(f"n{n}", rng.choice(WORDS), rng.choice(WORDS)) for n in range(rng.randrange(40))),
+        operator=rng.choice((None, *Operator)),
+        stacks=tuple(tuple(NearMiss("#1", "c1", 0.01, 0.0, rng.choice(WORDS)) for _ in range(3)) for _ in range(9)),
         remaining=Limits(3, 1.5, 0.2, 10**9), budget_tokens=budget,
     )  # fmt: skip
 
