@@ -53,7 +53,8 @@ def review_record(review: Review) -> dict[str, Any]:
 def learnt_sections(record: Mapping[str, Any]) -> list[Section]:
     """The same for a page; nothing for what there is nothing of."""
     review, ideas = record["review"], record["open_ideas"]
-    found = [Section("Your last plan", harmless(record["last_plan"]))] if record["last_plan"] else []
+    plan = harmless(record["last_plan"])
+    found = [Section("Your last plan", items=(plan,), share=4, what="sentence")] if plan else []
     if review is not None:
         whose = "computed from the ledger, no model" if review["is_computed"] else f"by {review['by']}"
         head = f"Review {review['number']}, {whose}, after {review['after_verdicts']} verdicts. In it, {AS_DATA}."

@@ -23,7 +23,6 @@ HAND_IN = "How to hand in"
 """The last section, about files and variables: the built-in agent has other words for its model."""
 
 _NAME_CHARS, _PROSE_CHARS, _LONGEST_LINE = 60, 1_500, 1_000
-_MOST_PATTERNS = 12
 
 
 def render_markdown(brief: Brief) -> str:
@@ -208,9 +207,9 @@ def _in_flight(flying: list[Mapping[str, Any]]) -> Section:
 
 
 def _rules(brief: Brief) -> Section:
-    patterns = [f"`{_name(pattern)}`" for pattern in brief.editable[:_MOST_PATTERNS]]
-    patterns += [f"{len(brief.editable) - len(patterns)} more patterns"] if len(brief.editable) > len(patterns) else []
-    return Section("What to edit", _list(patterns) + "\n\nRefused without a run:\n\n" + _list(REFUSED))
+    head = "Refused without a run:\n\n" + _list(REFUSED) + "\n\nYours to edit, and nothing else:"
+    patterns = tuple(f"- `{one_line(pattern)}`" for pattern in brief.editable)
+    return Section("What to edit", head, patterns, 4, what="patterns")
 
 
 def _hand_in() -> Section:
