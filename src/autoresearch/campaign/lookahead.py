@@ -83,6 +83,34 @@ class Lookahead:
             running: Seconds that each run has been going on.
             slots: How many there are.
         """
+        queue, most = (
+            self._queue(board, proposing, running, slots),
+            self.most(slots - len(running), slots, len(present)),
+        )
+        return queue.is_due(self.thinking(researcher, queue.turn), len(present), most)
+
+    def is_in_time(
+        self,
+        board: Board,
+        researcher: str,
+        proposing: Mapping[str, float],
+        running: Collection[float],
+        slots: int,
+    ) -> bool:
+        """Whether a researcher who is at work is through with this and one more before a slot would wait for it.
+
+        Args:
+            board: What waits for a slot.
+            researcher: Who is at work.
+            proposing: Seconds that each one at work has been thinking.
+            running: Seconds that each run has been going on.
+            slots: How many there are.
+        """
+        queue = self._queue(board, proposing, running, slots)
+        thinking = self.thinking(researcher, queue.turn)
+        return queue.is_in_time(thinking.left_after(proposing[researcher]).then(thinking))
+
+    def _queue(self, board: Board, proposing: Mapping[str, float], running: Collection[float], slots: int) -> Queue:
         run, turn = self._run(), self._turn()
         taken = sorted((_left(run, elapsed) for elapsed in running), key=_mean)
         free = slots - len(taken)
@@ -95,9 +123,7 @@ class Lookahead:
             for span, elapsed in zip(written, proposing.values(), strict=True)
             if elapsed <= OVERDUE * (span.mean + span.deviation)
         ]
-        queue = Queue(free, tuple(taken), (*[NOW] * board.num_ready, *counted_on), turn)
-        most = self.most(slots - len(running), slots, len(present))
-        return queue.is_due(self.thinking(researcher, turn), len(present), most)
+        return Queue(free, tuple(taken), (*[NOW] * board.num_ready, *counted_on), turn)
 
     def thinking(self, researcher: str, turn: Span) -> Span:
         """How long a researcher takes for something that can be run; as long as an experiment while nobody knows."""

@@ -412,8 +412,10 @@ class Scheduler:
         now, slots = self._clock.now(), len(self._engine.slots)
         proposing = {name: now - task.began_at for name, task in self.proposing.items()}
         running = [now - task.began_at for task in self.running.values()]
-        name, present = turn.researcher.name, self._turns.present
-        return self._lookahead.is_due(self.board, name, present, proposing, running, slots)
+        board, name, favourite = self.board, turn.researcher.name, turn.favourite
+        if favourite in proposing and self._lookahead.is_in_time(board, favourite, proposing, running, slots):
+            return False  # nobody else is asked in the place of one who will be there soon enough
+        return self._lookahead.is_due(board, name, self._turns.present, proposing, running, slots)
 
     def _next_turn(self) -> Turn | None:
         """Who of those that have nothing to do is asked next, and for what."""

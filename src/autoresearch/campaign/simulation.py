@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
@@ -24,6 +24,7 @@ from autoresearch.campaign.tasks import Done, Key
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.learnt import Abandoned, Review
 from autoresearch.domain.metric import Metric
+from autoresearch.domain.operator import Operator
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, RunRequest, RunResult, Split
 from autoresearch.judge.policy import Greedy, Policy
@@ -147,6 +148,8 @@ class World:
     """The program of each commit that is not one of its own."""
     leaps: dict[str, bool] = field(default_factory=dict)
     """Whether runs make more steps since each commit."""
+    drafts: dict[int, float] = field(default_factory=dict)
+    """True gain of what a researcher with a talent of its own has written, by the experiment's number."""
     refs: dict[str, str] = field(default_factory=dict)
     tip: str = "base"
     mended: dict[int, int] = field(default_factory=dict)
@@ -207,7 +210,8 @@ class SimulatedWorkspace:
         rng, physics = self._world.rng("commit", name if mended else number), self._world.physics
         if rng.random() < physics.refused_share:
             return Refusal("it edits a protected file")
-        return self._add(name, number, parent, physics.draw_effect(rng))
+        effect = physics.draw_effect(rng)
+        return self._add(name, number, parent, self._world.drafts.get(number, effect))
 
     def inspect(self, commit: str, parent: str) -> Change:
         """Every simulated change is one line."""
@@ -423,6 +427,8 @@ def simulate(
     wishes: Devotion | None = None,
     submissions: Submissions | None = None,
     preflight: bool = False,
+    team: Callable[[World], Sequence[Researcher]] | None = None,
+    serves: Mapping[str, Sequence[Operator]] | None = None,
     observe: Observe = lambda notice: None,
     wrap: Callable[[object], object] = lambda part: part,
 ) -> Ledger:
@@ -443,6 +449,8 @@ def simulate(
         wishes: Makes only what these ask for, as a person's `ablate` does.
         submissions: What is handed in meanwhile.
         preflight: Whether candidates are tried before their run.
+        team: Makes the researchers, in the place of `researchers` that are all alike.
+        serves: What each of them may be asked for; all of it when not given.
         observe: Told of everything, as in a real campaign.
         wrap: Put around ledger and workspace; fault injection lives there.
 
@@ -468,14 +476,14 @@ def simulate(
         ledger.begin_campaign(Campaign("sim", "base", world.seed, policy.name, plan.metric))
     workspace: Workspace = SimulatedWorkspace(world)
     engine: Engine = SimulatedEngine(world)
-    team: list[Researcher] = [SimulatedResearcher(world, f"sim-{i}") for i in range(researchers)]
+    alike = [SimulatedResearcher(world, f"sim-{i}") for i in range(researchers)]
     tasks: VirtualTasks[Task] = VirtualTasks(world.clock)
     scheduler = Scheduler(
         plan,
         wrap(ledger),  # type: ignore[arg-type]  # a transparent proxy
         wrap(workspace),  # type: ignore[arg-type]
         engine,
-        team,
+        alike if team is None else team(world),
         policy,
         tasks,
         world.clock,
@@ -484,6 +492,7 @@ def simulate(
         submissions=None if submissions is None else wrap(submissions),  # type: ignore[arg-type]
         preflights=Preflights(SimulatedPreflights(world)) if preflight else None,
         reviewers=reviewers,
+        serves=serves,
     )
     if wishes is not None:
         scheduler.devote(wishes)

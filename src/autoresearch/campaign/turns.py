@@ -22,7 +22,7 @@ from autoresearch.domain.operator import EVERY, Operator, family_of
 from autoresearch.domain.proposal import Kind
 from autoresearch.domain.verdict import Verdict
 from autoresearch.host.clock import Clock
-from autoresearch.judge.bandit import Arm, Bandit
+from autoresearch.judge.bandit import PRIOR_RUNS, Arm, Bandit
 from autoresearch.researchers.protocol import Researcher
 
 SAME_REASONS = 4
@@ -41,6 +41,12 @@ LONGEST_AWAY = 4
 POLISH = 2
 """Turns that whoever only tunes gets after a structural keep, before all others: its constants suit the old program."""
 
+HOPELESS = 0.25
+"""Of the best rate: below this share, when `PATIENCE` runs say so, tuning is left to the bandit then too."""
+
+PATIENCE = 6.0
+"""In plain runs."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -48,6 +54,8 @@ class Turn:
 
     researcher: Researcher
     operator: Operator
+    favourite: str | None = None
+    """Who would be asked if he were not at work: whoever else is asked goes before him only where a slot would wait."""
 
 
 class Turns:
@@ -110,16 +118,27 @@ class Turns:
             is_busy: Whether a researcher is at work, or what he handed in may come back to him.
             is_running: Whether a run is under way, so that something may change.
         """
-        idle = [name for name in self.members if not is_busy(name) and not self._is_waiting(name, is_running)]
-        idle = [name for name in idle if not self._is_sent_home(name)]
-        seats: dict[Arm, str] = {}  # whose last turn is longest ago sits on it
-        for name in sorted(idle, key=lambda name: self._board.last_of.get(name, -1)):
-            for operator in self._open_to(name):
-                seats.setdefault(Arm(family_of(name), operator), name)
-        if not seats:
+        busy = [name for name in self.present if is_busy(name)]
+        idle = self._seats(name for name in self.present if name not in busy and not self._is_waiting(name, is_running))
+        if not idle:
             return None
-        arm = self._chosen(list(seats))
-        return Turn(self.members[seats[arm]], arm.operator)
+        everybody = self._seats(busy) | idle
+        best = self._chosen(list(everybody))
+        if best in idle:
+            return Turn(self.members[idle[best]], best.operator)
+        arm = self._chosen(list(idle))
+        return Turn(self.members[idle[arm]], arm.operator, everybody[best])
+
+    def _seats(self, names: Iterable[str]) -> dict[Arm, str]:
+        """Every arm of some researchers, with the one of each family whose last turn is longest ago."""
+        seats: dict[Arm, str] = {}
+        open_to: dict[str, tuple[Operator, ...]] = {}
+        for name in sorted(names, key=lambda name: self._board.last_of.get(name, -1)):
+            family = family_of(name)
+            if family not in open_to:
+                open_to[family] = self._open_to(name)
+                seats |= {Arm(family, operator): name for operator in open_to[family]}
+        return seats
 
     def _chosen(self, arms: list[Arm]) -> Arm:
         for experiment in self._board.history[self._learnt :]:
@@ -127,8 +146,6 @@ class Turns:
         self._learnt = len(self._board.history)
         if len(arms) == 1:
             return arms[0]
-        if (polisher := self._polisher(arms)) is not None:
-            return polisher
         board = self._board
         waited: dict[str, int] = {}
         for name in self.members:
@@ -137,22 +154,27 @@ class Turns:
         under_way = [
             Arm(family_of(e.researcher), e.operator) for e in board.live.values() if e.operator and not e.verdict
         ]
+        if (polisher := self._polisher(arms, under_way)) is not None:
+            return polisher
         rng = random.Random(f"turn:{self._plan.seed}:{board.next_number}")
         return self._bandit.choose(arms, rng, under_way=under_way, waited=waited)
 
-    def _polisher(self, arms: Sequence[Arm]) -> Arm | None:
+    def _polisher(self, arms: Sequence[Arm], under_way: Sequence[Arm]) -> Arm | None:
         """Whoever only tunes, as long as the constants of a structural keep have not had their turns."""
         best = self._board.best
         only_tune = {family_of(name) for name, operators in self._serves.items() if operators == (Operator.TUNE,)}
         tuners = [arm for arm in arms if arm.family in only_tune]
         if not tuners or best is None or not _is_structural(best):
             return None
-        turns = sum(e.operator is Operator.TUNE and e.parent == best.commit for e in self._board.live.values())
+        turns = sum(family_of(e.researcher) in only_tune and e.parent == best.commit for e in self._board.live.values())
         for experiment in reversed(self._board.history):
             if turns >= POLISH or experiment.number == best.number:
                 break
-            turns += experiment.operator is Operator.TUNE and experiment.parent == best.commit
-        return tuners[0] if turns < POLISH else None
+            turns += family_of(experiment.researcher) in only_tune and experiment.parent == best.commit
+        rates = dict(zip(arms, self._bandit.rates(arms, under_way), strict=True))
+        rate, cost = rates[tuners[0]]
+        is_hopeless = cost > PRIOR_RUNS + PATIENCE and rate < HOPELESS * max(other for other, _ in rates.values())
+        return tuners[0] if turns < POLISH and not is_hopeless else None
 
     def _open_to(self, name: str) -> tuple[Operator, ...]:
         """What a researcher can be asked for now: to combine, only where there is something to combine."""

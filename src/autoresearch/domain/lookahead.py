@@ -124,6 +124,11 @@ class Queue:
             for late, soon, release in zip(later, now, releases, strict=True)
         )
 
+    def is_in_time(self, ready: Span, idle_share: float = IDLE_SHARE) -> bool:
+        """Whether a proposal that is there at `ready` is not too late for the first slot that none is there for."""
+        release = self.releases(len(self.ready) + 1)[-1]
+        return expected_wait(ready, release) <= idle_share * self.turn.mean
+
     def _with(self, begun: Span, thinking: Span, thinkers: int, more: int) -> list[Span]:
         """How soon proposals are there if so many more are begun then, by so many thinkers side by side."""
         rounds = -(-more // max(1, thinkers))

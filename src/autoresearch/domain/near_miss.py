@@ -57,11 +57,14 @@ class NearMisses:
     def __init__(self) -> None:
         self._found: dict[str, NearMiss] = {}
         self._tried: set[frozenset[str]] = set()
+        self._stacks: tuple[Sequence[NearMiss], list[tuple[NearMiss, ...]]] | None = None
+        """What was answered last, as long as nothing was learnt since."""
         self.newest = -1
         """The last experiment that was found to be one, or was a second look at one."""
 
     def learn(self, experiment: Experiment) -> None:
         """Take in one settled experiment: perhaps a near-miss, a second look at one, or a stack of some."""
+        self._stacks = None
         plan, kept = experiment.proposal, experiment.verdict is Verdict.KEEP
         if plan.kind in (Kind.BASELINE, Kind.ABLATION):
             return
@@ -95,11 +98,15 @@ class NearMisses:
         Args:
             elsewhere: Changes that other campaigns of this lab kept.
         """
+        if self._stacks is not None and self._stacks[0] is elsewhere:
+            return self._stacks[1]
         known = [*self.best(), *elsewhere]
         pairs = [(a, b) for a, b in combinations(known, 2) if not a.excludes(b)]
         stacks = [*((one,) for one in elsewhere), *pairs]
         new = [stack for stack in stacks if parts_of(stack) not in self._tried]
-        return sorted(new, key=lambda stack: (-math.fsum(miss.gain for miss in stack), [miss.label for miss in stack]))
+        new.sort(key=lambda stack: (-math.fsum(miss.gain for miss in stack), [miss.label for miss in stack]))
+        self._stacks = (elsewhere, new)
+        return new
 
     def _take_stack(self, experiment: Experiment, stacked: frozenset[str], *, kept: bool) -> None:
         """Believe of the parts what their stack has shown; what was kept with it is a near-miss no more.

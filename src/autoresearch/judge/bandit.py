@@ -33,10 +33,10 @@ from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.operator import Operator, family_of
 from autoresearch.domain.verdict import Verdict
 
-FADING = 0.98
-"""What each later result leaves of the evidence: about the last fifty speak."""
+FADING = 0.97
+"""What each later result leaves of the evidence: about the last thirty speak."""
 
-WIDTH = 0.1
+WIDTH = 0.13
 """How far an index lies above a rate: at first about as far as a usual rate from nothing."""
 
 PRIOR_RUNS = 4.0
@@ -54,8 +54,8 @@ MOST_GAIN = 4.0
 STARVED = 20
 """Experiments that begin without a researcher who could have been asked, before he is asked whatever he gained."""
 
-_MEMORY = 200
-"""Results after which nothing worth a thought is left of one: FADING ** 200 is a fiftieth."""
+_MEMORY = 150
+"""Results after which nothing worth a thought is left of one: FADING ** 150 is a hundredth."""
 
 _HORIZON = 1 / (1 - FADING)
 """In results: how much evidence there can be at most."""
@@ -134,12 +134,15 @@ class Bandit:
         self._plain_usd = max(run_minutes * self._usd_per_minute, 1e-9)
         self._pulls: deque[Pull] = deque(maxlen=_MEMORY)
         self._gains: deque[float] = deque(maxlen=_RECENT_GAINS)
+        self._table: _Table | None = None
+        """What the pulls amount to; None until somebody wants to know."""
 
     def learn(self, experiment: Experiment) -> None:
         """Take in one settled experiment, in the order of settlement."""
         pull = pull_of(experiment)
         if pull is None:
             return
+        self._table = None
         self._pulls.append(pull)
         if pull.gain > 0:
             self._gains.append(pull.gain)
@@ -179,20 +182,25 @@ class Bandit:
             arms: Of which it is asked.
             under_way: Arms of experiments without a verdict, each taken for a plain run without a gain.
         """
-        table = _Table()
+        self._table = self._table or self._counted()
+        table = self._table.copy()
         for arm in under_way:
             table.add(arm, 0.0, 1.0)
-        usual, weight = (median(self._gains) if self._gains else 1.0), 1.0
-        for pull in reversed(self._pulls):
-            cost = (pull.slot_minutes * self._usd_per_minute + pull.cost_usd) / self._plain_usd
-            table.add(pull.arm, weight * min(pull.gain / usual, MOST_GAIN), weight * max(cost, LEAST_COST))
-            weight *= FADING
         overall = table.rate(None, FIRST_RATE)
         found = []
         for arm in arms:
             prior = table.rate(arm.family, overall) * _PROMISE[arm.operator]
             found.append((table.rate(arm, prior), PRIOR_RUNS + table.cost[arm]))
         return found
+
+    def _counted(self) -> _Table:
+        table, weight = _Table(), 1.0
+        usual = median(self._gains) if self._gains else 1.0
+        for pull in reversed(self._pulls):
+            cost = (pull.slot_minutes * self._usd_per_minute + pull.cost_usd) / self._plain_usd
+            table.add(pull.arm, weight * min(pull.gain / usual, MOST_GAIN), weight * max(cost, LEAST_COST))
+            weight *= FADING
+        return table
 
 
 class _Table:
@@ -201,6 +209,12 @@ class _Table:
     def __init__(self) -> None:
         self.gain: defaultdict[Arm | str | None, float] = defaultdict(float)
         self.cost: defaultdict[Arm | str | None, float] = defaultdict(float)
+
+    def copy(self) -> _Table:
+        """Another one, to add to."""
+        other = _Table()
+        other.gain, other.cost = self.gain.copy(), self.cost.copy()
+        return other
 
     def add(self, arm: Arm, gain: float, cost: float) -> None:
         """Count one pull, or what time has left of it."""
