@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 
 from autoresearch.testing.audit import audit
 from tests.cli.toylab import PYTHON, TRAIN, Lab, MakeLab, wait_until
@@ -142,3 +143,20 @@ def test_a_killed_session_goes_on_with_its_preflight(make_lab: MakeLab) -> None:
     assert folder.name == "0"
     assert experiment(lab, 1)["runs"] and experiment(lab, 1)["verdict"]
     assert audit(lab.root, experiment(lab, 1)["campaign"]) == []
+
+
+def test_a_session_that_is_ended_leaves_its_proposal_to_the_next(make_lab: MakeLab) -> None:
+    """Whoever presses Ctrl-C while a preflight goes on loses nothing, and finds nothing left over."""
+    agent = MENDS.replace('.replace("print(", "print(Y) or print(")', "")
+    lab = make_lab(train=WAITS + TRAIN, agent=agent, rest=PREFLIGHT)
+    first = lab.start("run", "--experiments", 1)
+    first.wait_for("#1 tries a few steps")
+    first.signal(signal.SIGINT)
+    first.signal(signal.SIGINT)
+    assert first.finish().returncode in (0, 130)
+    left = experiment(lab, 1)
+    assert audit(lab.root, left["campaign"]) == []
+
+    lab.run("--experiments", 1)
+    assert experiment(lab, 1)["runs"] and experiment(lab, 1)["preflights"][-1]["outcome"] == "finished"
+    assert audit(lab.root, left["campaign"]) == []

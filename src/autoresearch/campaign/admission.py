@@ -149,6 +149,12 @@ class Admission:
         if self._preflights.engine is not None:
             self._preflights.engine.stop()
 
+    def close(self) -> None:
+        """Let go of what only a researcher of this session could have mended; the commits stay, and are tried later."""
+        for number in self._board.unchecked:
+            self._conclude(self._board.get(number))
+            self._workspace.close(number)
+
     # --- what a researcher hands in ---------------------------------------------------------------------------
 
     def take_proposal(self, experiment: Experiment, proposal: Proposal) -> None:

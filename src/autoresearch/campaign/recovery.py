@@ -32,7 +32,11 @@ def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, revi
     Returns:
         One sentence for each thing that was put right; empty on a first start.
     """
-    being_written = {number for number, experiment in board.live.items() if experiment.stage is Stage.PROPOSING}
+    being_written = {
+        number
+        for number, experiment in board.live.items()
+        if experiment.stage is Stage.PROPOSING and not _is_handed_in(experiment)
+    }
     remarks = workspace.sweep(live=being_written)  # their edits are still to be salvaged
     best = board.best
     if best is not None and best.commit is not None and workspace.tip != best.commit:
@@ -60,6 +64,11 @@ def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, revi
     return remarks
 
 
+def _is_handed_in(experiment: Experiment) -> bool:
+    """Whether a proposal stands in the ledger and is still to be tried; one that was given back has a reason."""
+    return experiment.stage is Stage.PROPOSING and experiment.commit is not None and not experiment.reason
+
+
 def _resume(experiment: Experiment, board: Board, workspace: Workspace, review: Review) -> str:
     number = experiment.number
     if experiment.stage is Stage.DECIDED:
@@ -69,7 +78,7 @@ def _resume(experiment: Experiment, board: Board, workspace: Workspace, review: 
         if review.derive(experiment):
             board.fresh.append(number)
         return f"#{number}: its change was computed again"
-    if experiment.stage is Stage.PROPOSING and experiment.commit is not None and not experiment.reason:
+    if _is_handed_in(experiment):
         board.unchecked.append(number)
         return f"#{number}: waits for its preflight"
     if experiment.stage is Stage.PROPOSING:

@@ -172,6 +172,7 @@ class Scheduler:
                 self._dispatch()
                 is_idle = not (self.running or self.proposing or self.admission.under_way or self.reviews.under_way)
                 if is_idle and self._rest_seconds() is None and self._slot_rest() is None:
+                    self.admission.close()
                     return self._why_over()
                 done = self._tasks.wait(self._wait_seconds())
                 if done is not None:

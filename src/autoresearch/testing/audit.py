@@ -227,6 +227,9 @@ def _journal(scene: _Scene) -> Iterator[str]:
             expected[e.number, e.verdict.value] += 1
         if e.stage is Stage.SETTLED:
             expected[e.number, "settled"] += 1
+        executed = [preflight for preflight in e.preflights if preflight.slot]
+        expected[e.number, "preflight began"] += len(executed)
+        expected[e.number, "preflight ended"] += sum(preflight.outcome is not None for preflight in executed)
         for run in e.runs:
             expected[e.number, f"run {run.request.ordinal} began"] += 1
             if run.result:
@@ -242,7 +245,8 @@ def _journal(scene: _Scene) -> Iterator[str]:
 
 
 def _is_counted(what: str) -> bool:
-    return what in ("began", "settled", *Verdict) or re.fullmatch(r"run \d+ (began|ended)", what) is not None
+    ours = ("began", "settled", "preflight began", "preflight ended", *Verdict)
+    return what in ours or re.fullmatch(r"run \d+ (began|ended)", what) is not None
 
 
 def _repeats(scene: _Scene) -> Iterator[str]:
@@ -447,6 +451,8 @@ def _leftovers(scene: _Scene) -> Iterator[str]:
         yield f"the worktree {path.name} is left over"
     for path in sorted((home.runs / name).glob(f"*/*/{CHECKOUT}")):
         yield f"the checkout of run {path.parent.relative_to(home.runs)} is left over"
+    for path in sorted((home.preflights / name).glob(f"*/*/{CHECKOUT}")):
+        yield f"the checkout of preflight {path.parent.relative_to(home.preflights)} is left over"
     listed = scene.git.text("worktree", "list", "--porcelain").splitlines()
     inside = str(home.folder.resolve()) + os.sep
     for line in listed:
