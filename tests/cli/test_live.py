@@ -24,6 +24,7 @@ from autoresearch.campaign.board import Board
 from autoresearch.campaign.derive import Requested, map_wishes
 from autoresearch.campaign.disturbance import Disturbances
 from autoresearch.campaign.review import Notice
+from autoresearch.campaign.reviews import ReviewTask
 from autoresearch.campaign.scheduler import ProposalTask, RunTask
 from autoresearch.campaign.session import Home
 from autoresearch.cli.live import PlainScreen, live_panel
@@ -65,6 +66,7 @@ def session(folder: Path, num_slots: int, *experiments: Experiment, **limits: An
     scheduler = SimpleNamespace(
         board=board, running=running, proposing={"agent": ProposalTask("agent", 7)}, limits=Limits(**limits),
         began_at=time.time() - 100, devotion=None, disturbances=Disturbances(Tolerance(), num_slots, 300),
+        admission=SimpleNamespace(under_way={}), reviews=SimpleNamespace(under_way=None),
     )  # fmt: skip
     campaign = SimpleNamespace(name="night", metric=Metric("loss"))
     return SimpleNamespace(slots=slots, scheduler=scheduler, campaign=campaign, home=Home(folder))
@@ -86,6 +88,14 @@ def test_a_resting_slot_says_why(tmp_path: Path) -> None:
         view.scheduler.disturbances.take("gpu0", spoilt, time.time())
 
     assert any("rests: somebody else is at work there" in line for line in drawn(view))
+
+
+def test_who_looks_back_is_said(tmp_path: Path) -> None:
+    """Somebody who sees no new proposal wants to know why."""
+    view = session(tmp_path, 1)
+    view.scheduler.reviews.under_way = ReviewTask("claude", 2)
+
+    assert any("agent writes #7, claude looks back" in line for line in drawn(view))
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
