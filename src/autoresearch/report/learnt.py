@@ -42,9 +42,8 @@ def learnt_sentences(learnt: Learnt) -> Iterable[str]:
         newest = learnt.reviews[-1]
         bet = f" Next: {newest.next_bets[0]}" if newest.next_bets else ""
         yield f"Review {newest.number} ({whose(newest)}, after {newest.verdicts} verdicts): {newest.summary}{bet}"
-    if learnt.cost_usd or learnt.tokens:
-        dollars = f"${learnt.cost_usd:.2f}, " if learnt.cost_usd else ""
-        yield f"Reviews took {dollars}{learnt.tokens:,} tokens."
+    if bill := _bill(learnt):
+        yield bill
     if learnt.drifted:
         count = len(learnt.drifted)
         numbers = ", ".join(f"#{each.number}" for each in learnt.drifted[-_MOST_NAMED:])
@@ -54,6 +53,14 @@ def learnt_sentences(learnt: Learnt) -> Iterable[str]:
         count = len(learnt.ideas)
         named = "; ".join(f"{idea.id} {idea.text}" for idea in learnt.ideas[-_MOST_NAMED:])
         yield f"{count} open idea{'s' * (count != 1)} (`autoresearch ideas`): {named}."
+
+
+def _bill(learnt: Learnt) -> str:
+    """What all reviews cost, as far as it is known; empty when no model was paid."""
+    if not (learnt.cost_usd or learnt.tokens):
+        return ""
+    dollars = f"${learnt.cost_usd:.2f}, " if learnt.cost_usd else ""
+    return f"Reviews took {dollars}{learnt.tokens:,} tokens."
 
 
 def learnt_lines(learnt: Learnt) -> list[str]:
@@ -70,6 +77,8 @@ def learnt_lines(learnt: Learnt) -> list[str]:
         if newest.abandoned:
             given_up = (f"- {escape(each.idea)}: {escape(each.why)}" for each in newest.abandoned)
             lines += ["", "Given up:", "", *given_up]
+        if bill := _bill(learnt):
+            lines += ["", escape(bill)]
         if earlier:
             told = (f"- {r.number}, {escape(whose(r))}, after {r.verdicts}: {escape(r.summary)}" for r in earlier)
             lines += ["", "Earlier reviews, newest first:", "", *list(told)[:_MOST_EARLIER]]
