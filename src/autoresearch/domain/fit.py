@@ -33,8 +33,8 @@ CHANNELS_PER_LAYER = 80.0
 """Usual ratio of width to depth at those optima: 71 (H100) to 128 (a laptop's RTX 5090)."""
 
 MATMUL_SHARE = {"cuda": 0.7, "mps": 0.3, "cpu": 0.5}
-"""Of the measured rate of large products, what the products of a model reach. With the next one and `LAYER_SECONDS`, set
-so that nine models of 7 to 134 M weights are foretold within 9 % on an H200 (docs/pretrain.md, speed)."""
+"""Of the measured rate of large products, what the products of a model reach. With the next one and `LAYER_SECONDS` it
+is set so that nine models of 7 to 134 M weights are foretold within 10 % on an H200 (docs/pretrain.md, speed)."""
 
 TRAFFIC = {"cuda": 3.5, "mps": 6.5, "cpu": 2.3}
 """Times that each byte kept for the backward pass crosses the memory bus within a step; more where nothing fuses."""
@@ -150,7 +150,7 @@ class Size:
     why: str
     """One paragraph for a person."""
     later_bytes: float = 0.0
-    """Of `memory_bytes`, what is taken only when the second pass over the text begins, with a new page of the tables."""
+    """Of `memory_bytes`, what is taken only when a second pass over the text begins: a new page of the tables."""
 
     def constants(self) -> dict[str, ConstantValue]:
         """Return the constants of train.py."""
