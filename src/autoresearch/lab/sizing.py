@@ -221,8 +221,8 @@ def fit_rows(size: Size, work: Work, total_bytes: float, probe: Probe, eval_toke
     added = " (and tables for a second pass)" if size.later_bytes else ""
     chosen = largest_rows(step_rows, fixed, per_row, MEMORY_SHARE * total_bytes)
     lines.append(
-        f"measured with the real step{added}: {fixed / _GIB:.1f} GiB and {per_row / _GIB:.2f} GiB for each row at a time, "
-        f"so {chosen} of the {step_rows} rows of a step go through at once ({MEMORY_SHARE:.0%} of "
+        f"measured with the real step{added}: {fixed / _GIB:.1f} GiB and {per_row / _GIB:.2f} GiB for each row "
+        f"at a time, so {chosen} of the {step_rows} rows of a step go through at once ({MEMORY_SHARE:.0%} of "
         f"{total_bytes / _GIB:.0f} GiB may be used)"
     )
     if chosen > high:  # beyond what was tried: see that it is so
