@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import cache
 
 
 class Operator(StrEnum):
@@ -55,6 +56,7 @@ SERVES: dict[str, tuple[Operator, ...]] = {"tuner": (Operator.TUNE,), "recombine
 """Kind of researcher → the operators that it can serve; a kind that is not here can serve all of them."""
 
 
+@cache
 def family_of(researcher: str) -> str:
     """The name that seats of one sort share: `claude` of `claude-1` and `claude-2`, which are alike."""
     return re.sub(r"-\d+$", "", researcher)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -184,8 +184,8 @@ class Bandit:
         """
         self._table = self._table or self._counted()
         table = self._table.copy()
-        for arm in under_way:
-            table.add(arm, 0.0, 1.0)
+        for arm, count in Counter(under_way).items():
+            table.add(arm, 0.0, float(count))
         overall = table.rate(None, FIRST_RATE)
         found = []
         for arm in arms:

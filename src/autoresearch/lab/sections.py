@@ -521,7 +521,7 @@ class ResearcherSection(Section):
     count: int = Field(
         default=1, ge=1, title="a whole number of at least 1", description="How many of this sort work at once."
     )
-    operators: Annotated[tuple[Operator, ...], BeforeValidator(as_tuple)] = Field(
+    operators: Annotated[tuple[Annotated[Operator, Field(strict=False)], ...], BeforeValidator(as_tuple)] = Field(
         default=(),
         title='a list out of "tune", "ablate", "simplify", "restructure", "combine" and "wild"',
         description="What it may be asked for. Default: all of it; the tuner tunes and the recombiner combines.",
