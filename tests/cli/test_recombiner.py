@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.cli.toylab import Lab, MakeLab
 
 TRAIN = """\
@@ -66,9 +68,14 @@ def test_the_recombiner_alone_says_what_it_waits_for(make_lab: MakeLab) -> None:
     assert len(lab.log()) == 1
 
 
-def test_operators_that_a_researcher_cannot_serve_are_refused(make_lab: MakeLab) -> None:
+@pytest.mark.parametrize(
+    ("operator", "sentence"),
+    [
+        ("wild", "operators asks the tuner for more than it can, which is to tune: remove it"),
+        ("dream", 'operators[1] is \'dream\': use a list out of "tune", "ablate"'),
+    ],
+)
+def test_operators_that_a_researcher_cannot_serve_are_refused(make_lab: MakeLab, operator: str, sentence: str) -> None:
     """The sentence says what it can, and where to change it."""
-    lab = make_lab(rest='[[researcher]]\nkind = "tuner"\noperators = ["wild"]\n')
-    assert "operators asks the tuner for more than it can, which is to tune" in lab.refused("run")
-    lab = make_lab("other", rest='[[researcher]]\nkind = "tuner"\noperators = ["dream"]\n')
-    assert "use a list out of" in lab.refused("run")
+    lab = make_lab(rest=f'[[researcher]]\nkind = "tuner"\noperators = ["{operator}"]\n')
+    assert sentence in lab.refused("run")
