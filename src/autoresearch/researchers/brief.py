@@ -144,6 +144,7 @@ class _Past:
             "number": incumbent.number,
             "commit": incumbent.commit,
             "score": _score(incumbent, brief),
+            "baseline_score": None if self._baseline is None else _score(self._baseline, brief),
             "num_runs": incumbent.sample.count,
             "hypothesis": one_line(incumbent.proposal.hypothesis),
             "constants": constants,
@@ -258,8 +259,9 @@ def _failure(experiment: Experiment) -> dict[str, Any]:
 
 
 def _failures(attempts: Sequence[Experiment]) -> list[Experiment]:
-    """The newest, newest first."""
-    return [each for each in attempts if each.verdict is Verdict.CRASH][: -_NUM_FAILURES - 1 : -1]
+    """The newest first, and what failed in a run before what never had one: it printed why."""
+    failed = [each for each in reversed(attempts) if each.verdict is Verdict.CRASH]
+    return sorted(failed, key=lambda each: each.failure is None)[:_NUM_FAILURES]
 
 
 def _plain(value: Any) -> Any:

@@ -87,10 +87,12 @@ def _incumbent(brief: Brief, incumbent: Mapping[str, Any] | None) -> Section:
         head = f"The untouched lab at commit `{brief.parent[:12]}`; its baseline is still being measured."
         return Section("Incumbent", head)
     score = "not measured" if incumbent["score"] is None else f"{incumbent['score']:.6g}"
+    began = incumbent["baseline_score"] if incumbent["number"] else None
+    start = "" if began is None else f"; the baseline had {began:.6g}"
     noise = "not known yet" if brief.noise is None else f"±{brief.noise:.2g} (standard deviation of identical runs)"
     lines = [
         f"Experiment {incumbent['number']}, commit `{brief.parent[:12]}`: {_name(brief.metric.name)} **{score}** over "
-        f"{incumbent['num_runs']} run(s). Noise: {noise}. Its code is what lies in the worktree.",
+        f"{incumbent['num_runs']} run(s){start}. Noise: {noise}. Its code is what lies in the worktree.",
     ]
     if brief.rounding.step is not None:
         lines.append(f"Scores and gains here are rounded to {brief.rounding.step:g}: smaller differences are luck.")
