@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,15 +118,17 @@ def test_a_review_that_was_killed_is_asked_for_again(tmp_path: Path, environment
     home.mkdir()
     (home / "slow").touch()
     lab = set_up(Lab(tmp_path / "lab", {**environment, "HOME": str(home)}))
-    night = lab.start("run", "--experiments", 6, "--plain")
+    night = lab.start("run", "--experiments", 9, "--plain")
     night.wait_for("reviewing: agent looks back")
-    wait_until(lambda: len(lab.log()) == 6 and lab.log()[-1]["stage"] == "settled", "the queue is empty")
+    wait_until(lambda: all(each["stage"] == "settled" for each in lab.log()), "the queue is empty")
+    time.sleep(0.3)  # long enough for something new to begin, if anything did
+    known = len(lab.log())
     night.signal(signal.SIGKILL)
     night.kill()
     (home / "slow").unlink()
 
-    said = lab.run("--experiments", 6, "--plain").stdout
+    said = lab.run("--experiments", 9, "--plain").stdout
     assert "review 1: agent was interrupted while writing it, so it is asked for again" in said
-    assert said.index("review: 1 by agent") < said.index("#6 ")
+    assert said.index("review: 1 by agent") < said.index(f"#{known} ")
     wait_until(lambda: not processes_below(lab.root), "nobody is at work")
     assert audit(lab.root, lab.json("status")["campaign"]) == []
