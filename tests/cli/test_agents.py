@@ -217,7 +217,7 @@ def test_a_limit_in_dollars_tells_whom_it_does_not_hold(make_lab: MakeLab) -> No
     ("asked", "words"),
     [
         ("nobody", "use NAME, NAME:COUNT or NAME@MODEL:COUNT"),
-        ("command", "out of: tuner, claude, codex, gemini, opencode"),
+        ("command", "out of: tuner, recombiner, claude, codex, gemini, opencode"),
         ("tuner@opus", "model is for coding agents"),
         ("tuner:0", "count"),
         ("gemini@x", "Gemini CLI is not installed: npm install -g @google/gemini-cli"),
