@@ -49,7 +49,7 @@ def newest(lab: Lab) -> Path:
 
 def test_an_injection_in_a_runs_log_stays_a_quotation(make_lab: MakeLab) -> None:
     """Nothing of it stands on a line of its own, the page ends with our words, and a plan of a megabyte is a line."""
-    lab = make_lab(agent=AGENT, campaign=f"brief_tokens = {LEAST_BRIEF_TOKENS}")
+    lab = make_lab(agent=AGENT, campaign=f"lookahead = 0\nbrief_tokens = {LEAST_BRIEF_TOKENS}")
     lab.run("--experiments", 3, OPENAI_API_KEY=KEY)
     page = (newest(lab) / "brief.md").read_text(encoding="utf-8")
     assert estimated_tokens(page) <= LEAST_BRIEF_TOKENS
@@ -62,7 +62,7 @@ def test_an_injection_in_a_runs_log_stays_a_quotation(make_lab: MakeLab) -> None
 
 def test_a_secret_is_blotted_out(make_lab: MakeLab) -> None:
     """Whoever wrote it: it is neither in what later agents read nor in the ledger's plan."""
-    lab = make_lab(agent=AGENT)
+    lab = make_lab(agent=AGENT, campaign="lookahead = 0")
     lab.run("--experiments", 3, OPENAI_API_KEY=KEY)
     folder = newest(lab)
     told = "".join((folder / name).read_text(encoding="utf-8") for name in ("brief.md", "brief.json"))
