@@ -12,6 +12,11 @@ How to read the table: `idle` is the share of time, from the start to the end of
 work (for a campaign what `autoresearch status --json` says under `idle_share`), `exp/h` counts experiments from the end
 of the baseline's runs to the last verdict. Wanted: at most 3 % idle with a thinker of 60 s and runs of 60 s
 (`--think 60 --run 60 --repeats 1`); the serial loop is idle for half of the time by construction.
+
+    python bench/idle.py --simulate [--repeats 3]
+
+plays other numbers of slots and researchers in virtual time, and beside each the same with a fixed queue of one
+proposal ahead for each slot. `missed` is how many verdicts come while a proposal is written and waits, on average.
 """
 
 from __future__ import annotations
@@ -24,15 +29,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from bisect import bisect
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
+from autoresearch.campaign.lookahead import Lookahead
 from autoresearch.campaign.session import Home
+from autoresearch.campaign.simulation import Physics, World, simulate
 from autoresearch.cli.writing import summarise_campaign
+from autoresearch.domain.budget import Limits
 from autoresearch.host.clock import SystemClock
 from autoresearch.ledger.ledger import Ledger
+from autoresearch.report.idle import idle_share
 
 TARGET = 0.03
 BASELINE_RUNS = 2
@@ -161,6 +171,55 @@ def serial(lab: Path, experiments: int) -> Arm:
     return Arm("serial", experiments, 1 - busy / (end - start), pace, psutil.getloadavg()[1])
 
 
+CASES = (
+    (1, 1, (0.01, 0.02), (310.0, 330.0)),
+    (1, 1, (20.0, 120.0), (310.0, 330.0)),
+    (1, 1, (200.0, 400.0), (310.0, 330.0)),
+    (1, 2, (200.0, 400.0), (310.0, 330.0)),
+    (1, 5, (250.0, 350.0), (60.0, 61.0)),
+    (8, 8, (20.0, 120.0), (310.0, 330.0)),
+    (8, 2, (20.0, 60.0), (310.0, 330.0)),
+    (8, 16, (300.0, 500.0), (310.0, 330.0)),
+)
+"""Slots, researchers, seconds that one thinks, seconds that a run takes."""
+
+
+def simulated(case: tuple[int, int, tuple[float, float], tuple[float, float]], seed: int) -> tuple[float, float]:
+    """The idle share of one campaign in virtual time, and the verdicts that a proposal misses."""
+    slots, researchers, thinking, running = case
+    world = World(seed, slots=slots, physics=Physics(proposal_seconds=thinking, run_seconds=running))
+    ledger = simulate(world, researchers=researchers, limits=Limits(experiments=60 if slots == 1 else 30 * slots))
+    records = [e for e in ledger.experiments("sim") if e.runs]
+    share = idle_share(records, [(0.0, world.clock.now())])
+    decided = sorted(e.decided_at or 0.0 for e in records)
+    spans = [(e.created_at, e.runs[0].result.started_at) for e in records[1:] if e.runs[0].result]
+    missed = statistics.mean(bisect(decided, ran) - bisect(decided, asked) for asked, ran in spans)
+    return share or 0.0, missed
+
+
+def print_simulated(repeats: int) -> None:
+    """One line for each case: medians, adapted and with a fixed queue."""
+    print("slots  researchers     think s      run s   idle  fixed   missed  fixed")
+    for case in CASES:
+        adapted = [simulated(case, seed) for seed in range(1, repeats + 1)]
+        rule, bound = Lookahead.is_due, Lookahead.most
+        Lookahead.is_due = lambda *_: True  # type: ignore[method-assign,assignment]
+        Lookahead.most = lambda _, free, slots, __: free + slots  # type: ignore[method-assign,assignment]
+        try:
+            fixed = [simulated(case, seed) for seed in range(1, repeats + 1)]
+        finally:
+            Lookahead.is_due, Lookahead.most = rule, bound  # type: ignore[method-assign]
+        idle, missed = (statistics.median(column) for column in zip(*adapted, strict=True))
+        fixed_idle, fixed_missed = (statistics.median(column) for column in zip(*fixed, strict=True))
+        slots, researchers, thinking, running = case
+        spans = [f"{low:g}-{high:g}" for low, high in (thinking, running)]
+        print(
+            f"{slots:>5} {researchers:>12} {spans[0]:>11} {spans[1]:>10} {100 * idle:>5.1f}% {100 * fixed_idle:>5.1f}% "
+            f"{missed:>7.2f} {fixed_missed:>6.2f}",
+            flush=True,
+        )
+
+
 def print_table(arms: list[Arm]) -> None:
     """Each arm, then ratios of neighbours with median and spread."""
     print("arm       experiments     idle     exp/h  load (5 min)")
@@ -186,7 +245,11 @@ def main() -> None:
     parser.add_argument("--think", type=float, default=6.0, help="seconds that the researcher thinks")
     parser.add_argument("--run", type=float, default=6.0, help="seconds that a run takes")
     parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--simulate", action="store_true", help="other sizes, in virtual time")
     chosen = parser.parse_args()
+    if chosen.simulate:
+        print_simulated(chosen.repeats)
+        return
     folder = Path(tempfile.mkdtemp(prefix="autoresearch-idle-"))
     arms: list[Arm] = []
     try:
