@@ -52,3 +52,13 @@ def test_who_worked_and_broke_is_sent_home_later(turns):
         assert turns.present
         turns.refuse("flaky", "no space left")
     assert turns.present == []
+
+
+def test_who_failed_is_asked_again_while_a_run_goes_on(turns, clock):
+    """He rests for a few seconds, not until a run of five minutes ends: its slot would wait for him then."""
+    turns.refuse("flaky", "hangs")
+    assert turns.next(lambda name: False) is None
+    rest = turns.seconds_of_rest()
+    assert 0 < rest < 10
+    clock.advance(clock.now() + rest)
+    assert turns.next(lambda name: False).researcher.name == "flaky"

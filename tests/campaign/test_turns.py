@@ -160,7 +160,7 @@ def test_a_kill_changes_no_choice(kills):
     asked = []
     for _ in range(2):
         turns = Turns(make(world), plan, Board(ledger.experiments("sim")), world.clock, SERVES)
-        turn = turns.next(lambda name: False, is_running=False)
+        turn = turns.next(lambda name: False)
         assert turn is not None
         asked.append((turn.researcher.name, turn.operator))
     assert asked[0] == asked[1]

@@ -420,15 +420,11 @@ class Scheduler:
 
     def _next_turn(self) -> Turn | None:
         """Who of those that have nothing to do is asked next, and for what."""
-        return self._turns.next(
-            lambda name: name in self.proposing or self.admission.holds(name), is_running=bool(self.running)
-        )
+        return self._turns.next(lambda name: name in self.proposing or self.admission.holds(name))
 
     def _rest_seconds(self) -> float | None:
-        """How long until somebody who failed may be asked again, when there is nothing else to wait for."""
-        if self.stopping or self.running or not self._wants_proposal():
-            return None
-        return self._turns.seconds_of_rest(is_running=bool(self.running))
+        """How long until somebody who failed may be asked again."""
+        return None if self.stopping or not self._wants_proposal() else self._turns.seconds_of_rest()
 
     def _slot_rest(self) -> float | None:
         """How long until a slot that rests may be tried again, as long as there may be work for it."""

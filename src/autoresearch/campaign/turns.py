@@ -31,7 +31,7 @@ nothing sound in this session. One that has is known to work, and in a long nigh
 often: then it takes as many as of different ones."""
 
 RESTS = (0.02, 0.1, 0.5, 2.0)
-"""How long a researcher rests after its first, second, … fruitless proposal when no run ends meanwhile.
+"""How long a researcher rests after its first, second, … fruitless proposal unless a run ends meanwhile.
 
 In units of a run's budget, which says what waiting costs: 6 s to 10 min where runs train for 5 minutes."""
 
@@ -111,15 +111,14 @@ class Turns:
 
     # --- whose turn it is -------------------------------------------------------------------------------------
 
-    def next(self, is_busy: Callable[[str], bool], *, is_running: bool) -> Turn | None:
+    def next(self, is_busy: Callable[[str], bool]) -> Turn | None:
         """Who is asked next, and for what; None when nobody can be.
 
         Args:
             is_busy: Whether a researcher is at work, or what he handed in may come back to him.
-            is_running: Whether a run is under way, so that something may change.
         """
         busy = [name for name in self.present if is_busy(name)]
-        idle = self._seats(name for name in self.present if name not in busy and not self._is_waiting(name, is_running))
+        idle = self._seats(name for name in self.present if name not in busy and not self._is_waiting(name))
         if not idle:
             return None
         everybody = self._seats(busy) | idle
@@ -197,9 +196,9 @@ class Turns:
 
     # --- rests ------------------------------------------------------------------------------------------------
 
-    def seconds_of_rest(self, *, is_running: bool) -> float | None:
+    def seconds_of_rest(self) -> float | None:
         """How long until somebody who failed may be asked again; None when nobody is waiting."""
-        waiting = [name for name in self.members if self._is_waiting(name, is_running) and not self._is_sent_home(name)]
+        waiting = [name for name in self.present if self._is_waiting(name)]
         rests = [max(self._rests_until.get(name, 0.0), self._away_until.get(name, 0.0)) for name in waiting]
         return max(0.0, min(rests) - self._clock.now()) if rests else None
 
@@ -241,13 +240,13 @@ class Turns:
         ]
         return "; ".join(last)
 
-    def _is_waiting(self, name: str, is_running: bool) -> bool:
-        """Whether a researcher has just failed and nothing has changed since: asking again would give the same."""
+    def _is_waiting(self, name: str) -> bool:
+        """Whether a researcher has just failed and nothing has changed since: asking at once would give the same."""
         if self._clock.now() < self._away_until.get(name, 0.0):
             return True
         if not self._fruitless[name] or self._refused_at[name] != self._ended:
             return False
-        return is_running or self._clock.now() < self._rests_until[name]
+        return self._clock.now() < self._rests_until[name]
 
     def _is_sent_home(self, name: str) -> bool:
         """Whether a researcher failed so often, or so alike, or so, that only a person can help."""
