@@ -48,6 +48,7 @@ def contradictions(world: World, ledger: Ledger) -> list[str]:
         f"#{e.number} has no verdict on its own value"
         for e in experiments
         if e.verdict is Verdict.CRASH and e.sample.count and not e.failure
+        if not e.reason.startswith("disturbed ")  # given up while the judge wanted one more run
     ]
     return found
 
