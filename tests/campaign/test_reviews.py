@@ -76,6 +76,14 @@ def test_slots_keep_busy_while_somebody_looks_back():
     assert len(beside) >= len(spans) - 1 > 2
 
 
+@pytest.mark.parametrize("seed", [4, 18])
+def test_a_proposal_that_gets_no_slot_makes_a_look_back_due_and_the_campaign_goes_on(seed):
+    """Its end may be the verdict that a review waited for while nobody is at work: it is written then, not never."""
+    world = World(seed, physics=Physics(conflict_share=0.5))
+    ledger = simulate(world, limits=Limits(experiments=12), reviewers=[SimulatedReviewer(world)], review_every=3)
+    assert sum(bool(e.runs) for e in ledger.experiments("sim") if not e.is_baseline) == 12
+
+
 def test_without_anybody_who_writes_the_figures_are_the_review():
     """A tuner cannot look back, so the harness says what was counted, and that no model wrote it."""
     ledger = simulate(World(3), limits=LIMITS, **OFTEN)

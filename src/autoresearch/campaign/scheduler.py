@@ -212,8 +212,6 @@ class Scheduler:
         """Give every free slot a run and every idle researcher a brief, as far as there is need."""
         self._check_limits()
         self._take_submissions()
-        if not (self.stopping or self.devotion) and (due := self.reviews.next(may_pay=self._spent(0) is None)):
-            self._tasks.start(*due)
         homes = frozenset(slot.name for slot in self._engine.slots)
         for slot in self._engine.slots:
             is_busy = slot.name in self.running or slot.name in self.admission.under_way
@@ -223,6 +221,9 @@ class Scheduler:
                 self._tasks.start(*preflight)
             elif work := self._next_run(slot):
                 self._start_run(*work, slot)
+        # After the slots: a proposal that gets none is a verdict, by which a look back may be due.
+        if not (self.stopping or self.devotion) and (due := self.reviews.next(may_pay=self._spent(0) is None)):
+            self._tasks.start(*due)
         while not self.stopping and self._wants_proposal() and (turn := self._next_turn()) and self._is_due(turn):
             self._start_proposal(turn)
 
