@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from autoresearch.campaign.admission import Preflights
-from autoresearch.campaign.simulation import Physics, SimulatedWorkspace, World, simulate
+from autoresearch.campaign.simulation import Physics, SimulatedResearcher, SimulatedWorkspace, World, simulate
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment
-from autoresearch.domain.run import Outcome
+from autoresearch.domain.proposal import Proposal
+from autoresearch.domain.run import Outcome, RunRequest
 from autoresearch.domain.verdict import Verdict
 from autoresearch.ledger.ledger import Ledger
+from autoresearch.researchers.protocol import Brief, NoProposal
+from autoresearch.researchers.repair import Fault
 from autoresearch.testing.faults import simulate_with_kills
 
 QUIET = Physics(refused_share=0, conflict_share=0, crash_share=0, disturbed_share=0)
@@ -55,24 +59,67 @@ def test_a_trial_is_in_the_ledger_with_what_it_cost() -> None:
     assert events[:9] == ["began", *steps, "given back", *steps, "proposed"]
 
 
-def test_no_trial_works_beside_a_run_on_one_slot() -> None:
-    """A slot has one program at a time, so that no measurement is disturbed."""
-    world = World(seed=3, slots=2, physics=FLAWED)
-    ledger = simulate(world, researchers=3, limits=Limits(experiments=40), preflight=True)
+@pytest.mark.parametrize("kills", [0, 12])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_trial_works_beside_anything_on_one_slot(seed: int, kills: int) -> None:
+    """A slot has one program at a time, so that no measurement is disturbed; what outlives a kill counts too."""
+    world = World(seed=seed, slots=2, physics=FLAWED)
+    ledger = simulate_with_kills(
+        world, kills=kills, longest_life=25, researchers=3, limits=Limits(experiments=20), preflight=True
+    )
     busy: dict[str, list[tuple[float, float]]] = {}
-    begun: dict[int, tuple[str, float]] = {}
-    for event in ledger.events("sim"):
-        if event.what == "preflight began":
-            begun[event.experiment or 0] = event.detail, event.at
-        elif event.what == "preflight ended":
-            slot, at = begun.pop(event.experiment or 0)
-            busy.setdefault(slot, []).append((at, event.at))
-    runs = [(r.slot, r.result) for e in ledger.experiments("sim") for r in e.runs if r.result]
+    for e in ledger.experiments("sim"):
+        runs = [(run.slot, world.answers[run.request.key]) for run in e.runs]
+        tried = [(each.slot, world.answers[f"preflight {key_of(e, i)}"]) for i, each in enumerate(e.preflights)]
+        for slot, (result, end) in (*runs, *tried):
+            busy.setdefault(slot, []).append((result.started_at, end))
+    spans = [span for each in busy.values() for span in pairwise(sorted(each))]
 
-    assert sum(map(len, busy.values())) > 40
-    for slot, result in runs:
-        end = result.started_at + result.wall_seconds
-        assert not [at for at in busy.get(slot, []) if at[0] < end - 1e-6 and at[1] > result.started_at + 1e-6]
+    assert len(spans) > 40
+    assert all(earlier[1] <= later[0] + 1e-6 for earlier, later in spans)
+
+
+def key_of(experiment: Experiment, ordinal: int) -> str:
+    """The key of one of its preflights."""
+    return RunRequest("sim", experiment.number, ordinal, "", 0, 0, 0).key
+
+
+class Keeping(SimulatedResearcher):
+    """Keeps its session until it is told that its proposal is through, as agents do."""
+
+    def __init__(self, world: World, name: str, lost: list[int]) -> None:
+        super().__init__(world, name)
+        self._lost = lost
+        self._kept: int | None = None
+
+    def propose(self, brief: Brief) -> Proposal | NoProposal:
+        """A session begins."""
+        self._kept = brief.number
+        return super().propose(brief)
+
+    def repair(self, brief: Brief, fault: Fault) -> Proposal | NoProposal:
+        """It goes on, if it is still there."""
+        self._lost += [brief.number] * (self._kept != brief.number)
+        return super().repair(brief, fault)
+
+    def conclude(self) -> None:
+        """It is let go."""
+        self._kept = None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_an_earlier_session_left_ends_nobody_s_session(seed: int) -> None:
+    """Whoever wrote it may be at work on something else by now, and what he keeps is for that."""
+    lost: list[int] = []
+    simulate_with_kills(
+        World(seed=seed, physics=FLAWED),
+        kills=12,
+        limits=Limits(experiments=20),
+        preflight=True,
+        longest_life=25,
+        team=lambda world: [Keeping(world, f"sim-{i}", lost) for i in range(2)],
+    )
+    assert not lost
 
 
 class Unfit:

@@ -27,7 +27,7 @@ from functools import partial
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.faults import House, find_fault
 from autoresearch.campaign.review import Notice, Observe, with_change, with_drift
-from autoresearch.domain.experiment import Experiment
+from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.preflight import Preflight
 from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.run import Outcome, RunRequest, RunResult, first_line
@@ -135,6 +135,8 @@ class Admission:
         self._is_sound = False
         """Whether a kept program came through a preflight in this session."""
         self._is_off = preflights.engine is None
+        self._unanswered = [experiment.number for experiment in board.experiments if _begun(experiment)]
+        """Preflights that an earlier session began and never saw the end of, those of parents among them."""
 
     def holds(self, name: str) -> bool:
         """Whether a proposal of this researcher is not through: it is at work, although no session is."""
@@ -152,7 +154,7 @@ class Admission:
     def close(self) -> None:
         """Let go of what only a researcher of this session could have mended; the commits stay, and are tried later."""
         for number in self._board.unchecked:
-            self._conclude(self._board.get(number))
+            self._let_go(self._board.get(number))
             self._workspace.close(number)
 
     # --- what a researcher hands in ---------------------------------------------------------------------------
@@ -222,26 +224,27 @@ class Admission:
 
     def _end(self, experiment: Experiment, fault: Fault) -> None:
         self._leave_queue(experiment.number)
-        held = self._held.pop(experiment.number, None)
+        held = self._let_go(experiment)
         verdict = Verdict.DISCARD if fault.what is Wrong.DUPLICATE else Verdict.CRASH
         if fault.what is Wrong.MEMORY and experiment.commit is not None:  # whoever tunes learns where memory ends
             foretold = Preflight(experiment.commit, "", Outcome.OUT_OF_MEMORY, fault.sentence)
             experiment = replace(experiment, preflights=(*experiment.preflights, foretold))
         again = held.returns if held else 0
         times = f"; given back {'once' if again == 1 else f'{again} times'}" if again else ""
-        self._conclude(experiment)
         self._turn_down(experiment, verdict, f"{_sentence(fault)}{times}")
 
     def _let_on(self, experiment: Experiment) -> None:
         self._leave_queue(experiment.number)
-        self._held.pop(experiment.number, None)
-        self._conclude(experiment)
+        self._let_go(experiment)
         self._admit(experiment)
 
-    def _conclude(self, experiment: Experiment) -> None:
+    def _let_go(self, experiment: Experiment) -> _Held | None:
+        """Nobody is to mend it any more. Of what an earlier session left nothing is held: its author may be at work."""
+        held = self._held.pop(experiment.number, None)
         researcher = self._who(experiment.researcher)
-        if isinstance(researcher, Repairing):
+        if held is not None and isinstance(researcher, Repairing):
             researcher.conclude()
+        return held
 
     def _leave_queue(self, number: int) -> None:
         if number in self._board.unchecked:
@@ -261,12 +264,13 @@ class Admission:
             for number in list(self._board.unchecked):  # of a session that had preflights
                 self._let_on(self._board.get(number))
             return None
-        if accused := self._next_accused():
+        if (left := self._next_unanswered(slot.name, homes)) is not None:
+            task = self._begin(self._board.get(left), slot, None, left)
+        elif accused := self._next_accused():
             number, fault = accused
             task = self._begin(self._parent_of(number), slot, fault, number)
         else:
-            waiting = (number for number in self._board.unchecked if self._may_begin(number, slot.name, homes))
-            candidate = next(waiting, None)
+            candidate = next(filter(self._may_begin, self._board.unchecked), None)
             if candidate is None:
                 return None
             task = self._begin(self._board.get(candidate), slot, None, candidate)
@@ -283,6 +287,8 @@ class Admission:
             return  # it waits where it waited, and the next session tries it again
         if task.accused is not None:
             self._take_parents(task, preflight)
+        elif tried.stage is not Stage.PROPOSING:  # a parent's, whose candidate of then waits to be tried once more
+            self._is_sound = self._is_sound or preflight.outcome is Outcome.FINISHED
         elif preflight.outcome is Outcome.DISTURBED:
             self._take_disturbed(tried)
         elif preflight.failed:
@@ -290,13 +296,23 @@ class Admission:
         else:
             self._let_on(tried)
 
+    def _next_unanswered(self, slot: str, homes: frozenset[str]) -> int | None:
+        """Whose preflight may still be executing on a slot since an earlier session: nothing is put beside it."""
+        for number in self._unanswered:
+            begun = _begun(self._board.get(number))
+            if begun is not None and (begun.slot == slot or begun.slot not in homes):
+                self._unanswered.remove(number)
+                return number
+        return None
+
     def _next_accused(self) -> tuple[int, Fault] | None:
         """A candidate whose parent is to make the same steps now; what is settled meanwhile goes back at once."""
+        at_work = [task.request.experiment for task in self.under_way.values()]
         for number, fault in list(self._accused):
             if self._is_sound and self._board.get(number).preflights[-1].outcome not in _SUSPECT:
                 self._accused.remove((number, fault))
                 self._object(self._board.get(number), fault)
-            elif all(task.request.experiment != self._parent_of(number).number for task in self.under_way.values()):
+            elif self._parent_of(number).number not in (*at_work, *self._unanswered):
                 self._accused.remove((number, fault))
                 return number, fault
         return None
@@ -304,12 +320,9 @@ class Admission:
     def _parent_of(self, number: int) -> Experiment:
         return self._board.get(self._board.kept.get(self._board.get(number).parent, 0))  # before any keep: #0
 
-    def _may_begin(self, number: int, slot: str, homes: frozenset[str]) -> bool:
+    def _may_begin(self, number: int) -> bool:
         at_work = {task.candidate for task in self.under_way.values()} | {accused for accused, _ in self._accused}
-        if number in at_work:
-            return False
-        begun = _begun(self._board.get(number))
-        return begun is None or begun.slot == slot or begun.slot not in homes
+        return number not in at_work and number not in self._unanswered
 
     def _begin(self, experiment: Experiment, slot: Slot, accused: Fault | None, candidate: int) -> PreflightTask:
         assert experiment.commit is not None

@@ -217,7 +217,8 @@ class Scheduler:
             is_busy = slot.name in self.running or slot.name in self.admission.under_way
             if self.stopping or is_busy or self.disturbances.is_resting(slot.name, self._clock.now()):
                 continue
-            if not self.devotion and (preflight := self.admission.next(slot, homes)):
+            is_taken_up = any(home == slot.name for _, _, home in self.board.resumed)  # it may still be executing
+            if not (self.devotion or is_taken_up) and (preflight := self.admission.next(slot, homes)):
                 self._tasks.start(*preflight)
             elif work := self._next_run(slot):
                 self._start_run(*work, slot)
