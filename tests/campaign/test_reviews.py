@@ -114,6 +114,22 @@ def test_who_never_writes_one_is_not_asked_all_night():
     assert len(journal(ledger).reviews) > 2
 
 
+def test_who_ends_himself_is_not_asked_for_ever():
+    """A session that calls itself interrupted although nobody stopped it has failed, like any other."""
+
+    class Suicidal(SimulatedReviewer):
+        asked = 0
+
+        def review(self, request):
+            self.asked += 1
+            assert self.asked < 20
+            return NoReview("stopped", interrupted=True)
+
+    world = World(3)
+    ledger = simulate(world, limits=LIMITS, reviewers=[Suicidal(world)], **OFTEN)
+    assert {review.by for review in journal(ledger).reviews} == {HARNESS}
+
+
 def test_who_is_logged_out_is_asked_once():
     """Only a person can cure that: the other writes all reviews, without a second attempt at the first."""
 

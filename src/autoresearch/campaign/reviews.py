@@ -88,6 +88,8 @@ class Reviews:
         self._away_for: dict[str, float] = {}
         """The last review that asking a reviewer is useless for; infinite when only a person can help."""
         self.under_way: ReviewTask | None = None
+        self._is_stopped = False
+        """Whether this session is being ended: only then is an interruption nobody's fault."""
 
     def recover(self) -> list[str]:
         """Answer for sessions that a kill left without a result; one sentence for each."""
@@ -134,10 +136,11 @@ class Reviews:
             self._board.charge(answer.cost_usd or 0.0, _tokens(answer.usage))
             self._write(answer)
         elif isinstance(answer, NoReview):
-            self._fail(task, answer)
+            self._fail(task, replace(answer, interrupted=answer.interrupted and self._is_stopped))
 
     def stop(self) -> None:
         """End the session that is under way."""
+        self._is_stopped = True
         if self.under_way is not None:
             self._reviewers[self.under_way.reviewer].stop()
 
