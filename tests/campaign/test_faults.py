@@ -98,6 +98,15 @@ def test_what_was_only_begun_is_no_obstacle() -> None:
     assert fault(proposed(content="t4", meaning="m4"), Board([settled(0, None), begun])) is None
 
 
+def test_a_preflight_of_an_earlier_attempt_speaks_of_that_alone() -> None:
+    """What came instead, and ended for another reason without a run, was never tried: it is no duplicate's twin."""
+    failed = (Preflight("c4a", "gpu0", Outcome.CRASHED, "NameError"),)
+    mended = proposed(
+        4, stage=Stage.SETTLED, verdict=Verdict.DISCARD, meaning="m4", content="t4", preflights=failed, decided_at=9.0
+    )
+    assert fault(proposed(content="t4", meaning="m4"), Board([settled(0, None), mended])) is None
+
+
 KNOWN = [settled(0, 20), settled(1, 37, BATCH=32), settled(2, 11, BATCH=8)]
 
 

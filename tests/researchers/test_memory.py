@@ -76,6 +76,16 @@ def test_what_a_preflight_showed_bounds_its_constant_too(settled: MakeExperiment
     assert not memory.is_hopeless({**START, "BATCH_SIZE": 256}, ["BATCH_SIZE"])
 
 
+def test_a_preflight_of_an_earlier_attempt_says_nothing_of_the_constants_in_its_place(settled: MakeExperiment) -> None:
+    """An agent ran out of memory, then handed in the incumbent in other words: the incumbent's values are sound."""
+    memory = Memory()
+    tried = (Preflight("c1a", "gpu0", Outcome.OUT_OF_MEMORY, "CUDA out of memory"),)
+    duplicate = replace(settled(1, 1.0, BATCH_SIZE=96), runs=(), preflights=tried)
+    memory.read([settled(0, 1.0), duplicate])
+    assert not memory.is_hopeless({**START, "BATCH_SIZE": 128}, ["BATCH_SIZE"])
+    assert not memory.is_hopeless({**START, "BATCH_SIZE": 96}, ["BATCH_SIZE"])
+
+
 def test_a_crash_names_the_pair_that_does_not_divide(settled: MakeExperiment) -> None:
     """Only the pair is forbidden, and every such pair is."""
     memory = Memory()

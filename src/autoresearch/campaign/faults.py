@@ -66,7 +66,7 @@ def _twins_without_runs(experiment: Experiment, board: Board) -> Iterator[Experi
         if other.number == experiment.number or not is_same_program(experiment, other):
             continue
         if other.stage is Stage.SETTLED:
-            if other.preflights and other.preflights[-1].failed:
+            if other.failed_preflight:
                 yield other
         elif other.stage is Stage.PROPOSED or other.number in board.unchecked:
             yield other

@@ -137,6 +137,12 @@ class Experiment:
                 return result
         return None
 
+    @property
+    def failed_preflight(self) -> Preflight | None:
+        """The preflight that the present commit failed last; those of commits that came back say nothing of it."""
+        last = self.preflights[-1] if self.preflights else None
+        return last if last is not None and last.failed and last.commit == self.commit else None
+
 
 def order_of_verdicts(experiment: Experiment) -> tuple[float, int]:
     """The key that sorts by verdict, which is not by number when several slots work side by side; open ones last.

@@ -193,8 +193,8 @@ def _failure_of(experiment: Experiment) -> tuple[Outcome, str] | None:
     """How its run failed, or its preflight before that; None where neither did."""
     if experiment.failure is not None:
         return experiment.failure.outcome, experiment.failure.detail
-    last = experiment.preflights[-1] if experiment.preflights else None
-    return (last.outcome, last.detail) if last is not None and last.outcome is not None and last.failed else None
+    tried = experiment.failed_preflight
+    return (tried.outcome, tried.detail) if tried is not None and tried.outcome is not None else None
 
 
 def _is_whole(value: ConstantValue) -> bool:

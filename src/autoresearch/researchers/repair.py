@@ -83,7 +83,7 @@ def render_fault(fault: Fault) -> str:
 
 
 def together(first: Proposal, repaired: Proposal) -> tuple[float | None, Usage | None]:
-    """What a proposal and its repair cost together; unknown where either is."""
+    """What a proposal and its repair cost together, as far as it is known."""
     return _sum(first.cost_usd, repaired.cost_usd), usage_together(first.usage, repaired.usage)
 
 
