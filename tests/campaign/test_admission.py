@@ -203,6 +203,30 @@ def test_the_same_program_in_other_words_is_returned_once_and_not_run() -> None:
     assert len(given_back) == 1
 
 
+class Turning(Spelled):
+    """A workspace in which every change turns a constant and does nothing else."""
+
+    def commit(self, number, *args):
+        """A change that its run would show to be sound as early as a preflight."""
+        return replace(self._workspace.commit(number, *args), is_constants_only=True)
+
+
+@pytest.mark.parametrize(("repairs", "tried"), [(0, 0), (1, 5)])
+def test_a_change_of_constants_is_tried_only_where_it_may_come_back(
+    repairs: int, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without repairs nobody mends it, whoever wrote it, and the start of its run says the same."""
+    place = "autoresearch.campaign.simulation.Preflights"
+    monkeypatch.setattr(place, lambda engine: Preflights(engine, repairs=repairs))
+    experiments = played(
+        World(seed=1, physics=QUIET),
+        5,
+        wrap=lambda part: Turning(part) if isinstance(part, SimulatedWorkspace) else part,
+    )
+    assert all(e.runs for e in experiments)
+    assert sum(len(e.preflights) for e in experiments) == tried
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_kills_lose_nothing_and_spend_no_slot(seed: int) -> None:
     """Whatever act a kill falls before or after: each proposal is tried in full, mended, or ended with a reason."""

@@ -184,7 +184,7 @@ class Admission:
             self._end(experiment, held.fault)
         elif fault is not None:
             self._object(experiment, fault)
-        elif self._is_off or (is_tuning and not isinstance(self._who(experiment.researcher), Repairing)):
+        elif self._is_off or (is_tuning and not self._may_mend(experiment.researcher)):
             self._let_on(experiment)
         else:
             self._board.put(self._ledger.record(experiment, "written", proposal.hypothesis))
@@ -208,7 +208,7 @@ class Admission:
         most = min(most, DUPLICATE_RETURNS) if fault.what is Wrong.DUPLICATE else most
         is_empty = fault.what is Wrong.GUARD and experiment.commit is None  # no edit at all is an answer, not a mistake
         researcher = self._who(experiment.researcher)
-        can_mend = isinstance(researcher, Repairing) and self._may_ask() and not is_empty
+        can_mend = self._may_mend(experiment.researcher) and self._may_ask() and not is_empty
         if held is None or held.returns >= most or not can_mend:
             self._end(experiment, fault)
             return
@@ -221,6 +221,10 @@ class Admission:
         assert isinstance(researcher, Repairing)
         self._ask(experiment.researcher, experiment.number, partial(researcher.repair, held.brief, fault))
         self._observe(Notice("given back", experiment, _sentence(fault)))
+
+    def _may_mend(self, name: str) -> bool:
+        """Whether proposals of a researcher may come back to him at all."""
+        return self._preflights.repairs > 0 and isinstance(self._who(name), Repairing)
 
     def _end(self, experiment: Experiment, fault: Fault) -> None:
         self._leave_queue(experiment.number)
