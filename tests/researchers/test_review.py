@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -137,16 +138,20 @@ def test_an_agents_bill_stands_with_its_review(request_of: MakeRequest, tmp_path
         "import json, os, sys, pathlib\n"
         "prompt = sys.stdin.read()\n"
         "assert 'you look back' in prompt and '# Review 2' in prompt, prompt[:200]\n"
+        "pathlib.Path(os.environ['CLAUDE_CONFIG_DIR'], 'transcript').write_text(prompt)\n"
         f"json.dump({SAID!r}, open('review.json', 'w'))\n"
         f"print(pathlib.Path({str(RECORDINGS)!r}, 'claude-work.jsonl').read_text())\n"
     )
     sessions = folder / "sessions"
-    claude = AgentResearcher(AGENTS["claude"], program=[sys.executable, str(path)], sessions=sessions, pauses=())
+    environment = {"PATH": os.environ["PATH"], "ANTHROPIC_API_KEY": "k"}
+    program = [sys.executable, str(path)]
+    claude = AgentResearcher(AGENTS["claude"], program=program, sessions=sessions, environment=environment, pauses=())
     found = claude.review(request_of())
     assert isinstance(found, Review), found
     assert found.cost_usd == pytest.approx(0.0142)
     assert found.usage is not None and found.usage.tokens == 4200
     assert [kept.name for kept in sessions.iterdir()] == ["night-review-0002"]
+    assert (sessions / "night-review-0002" / "brief.md").exists() and not list(sessions.rglob("agent-*"))
 
 
 def test_a_model_behind_an_endpoint_looks_back_too(request_of: MakeRequest, monkeypatch: pytest.MonkeyPatch) -> None:

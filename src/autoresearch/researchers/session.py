@@ -147,6 +147,7 @@ def review_place(request: ReviewRequest, sessions: Path | None) -> Iterator[Revi
         record = json.dumps(request_record(request), ensure_ascii=False, indent=1)
         write_text(place.json, quotable(record), durable=False)
         write_text(place.markdown, quotable(render_request(request)), durable=False)
+        stack.callback(forget_private, folder)
         yield place
 
 
