@@ -120,6 +120,15 @@ def test_a_change_that_cannot_fit_is_told_with_its_evidence() -> None:
     assert "it follows BATCH in #0, #1, #2, from the 20 GB of #0" in found.sentence
 
 
+def test_what_a_change_needed_on_an_earlier_parent_is_no_evidence() -> None:
+    """Carried over to a parent that saves memory, it needs less: the runs of its present commit alone count."""
+    [before], [now] = settled(1, 37, BATCH=32).runs, settled(1, 21, BATCH=32).runs
+    earlier = replace(before, request=replace(before.request, commit="c1a"))
+    rebased = replace(settled(1, 21, BATCH=32), runs=(earlier, replace(now, request=replace(now.request, ordinal=1))))
+    larger = proposed(constants={**START, "BATCH": 128}, changed=("BATCH",))
+    assert fault(larger, Board([KNOWN[0], rebased, KNOWN[2]]), is_constants_only=True) is None
+
+
 @pytest.mark.parametrize(
     ("board", "constants", "house", "only"),
     [

@@ -138,7 +138,8 @@ def _weighed(experiment: Experiment, house: House) -> Weighed | None:
     On a GPU that is what the program itself had in use: what the driver sees is what was reserved, and that grows
     until the memory is full.
     """
-    results = [r.result for r in experiment.runs if r.result is not None and r.result.metric is not None]
+    own = [run.result for run in experiment.runs if run.request.commit == experiment.commit]
+    results = [result for result in own if result is not None and result.metric is not None]
     told = [result.summary.get("peak_vram_mb") for result in results]
     peaks = [each * _MIB for each in told if isinstance(each, int | float) and each > 0]
     if not peaks and not house.has_gpus:
