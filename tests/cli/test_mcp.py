@@ -250,7 +250,7 @@ class Conversation(StubModel):
 
 def test_claude_code_submits_and_reads_the_verdict(lab: Lab) -> None:
     """The real Claude Code with our server, as docs/inside-an-agent.md sets it up; a stub plays its model."""
-    folder = Path(os.environ.get("AUTORESEARCH_AGENTS", "~/.cache/autoresearch/agents")).expanduser()
+    folder = Path(os.environ.get("AUTORESEARCH_AGENTS") or "~/.cache/autoresearch-agents").expanduser()
     places = os.pathsep.join([str(folder / "node_modules" / ".bin"), os.environ["PATH"]])
     claude = shutil.which("claude", path=places)
     if claude is None:
