@@ -46,10 +46,11 @@ def test_how_a_program_is_written_does_not_count(same):
         PROGRAM.replace("x * LR", "LR * x"),
         PROGRAM.replace("print(step(BATCH))", "print(step(BATCH + 0))"),
         PROGRAM.replace("return x * LR", "return x * LR)"),
+        PROGRAM.replace("LR = 1e-3  # per step\n", "") + "LR = 1e-3\n",  # too late: it fails
     ],
 )
 def test_what_a_program_does_counts(other):
-    """A value, its type, an operand's place, a statement; and a file that does not parse is only its text."""
+    """A value, its type, an operand's place, a statement and its place; and a file that does not parse is its text."""
     assert meaning(other) != meaning(PROGRAM)
 
 

@@ -116,6 +116,17 @@ def parse_without_constants(source: str) -> ast.Module | None:
     return tree
 
 
+def parse_with_values(source: str) -> ast.Module | None:
+    """The program's syntax tree with each constant's value as a plain literal; None when it does not parse."""
+    tree = _parse(source.removeprefix("\ufeff"))
+    if tree is not None:
+        values = {id(node): value for _, node in _assignments(tree) if (value := _evaluate(node)) is not None}
+        for statement in tree.body:
+            if isinstance(statement, ast.Assign | ast.AnnAssign) and id(statement.value) in values:
+                statement.value = ast.Constant(values[id(statement.value)])
+    return tree
+
+
 def _same(a: ConstantValue, b: ConstantValue) -> bool:
     return type(a) is type(b) and a == b
 

@@ -13,7 +13,7 @@ import json
 import warnings
 from collections.abc import Mapping
 
-from autoresearch.domain.constants import find_constants, parse_without_constants
+from autoresearch.domain.constants import parse_with_values
 
 
 def meaning_of(sources: Mapping[str, str], others: Mapping[str, str]) -> str:
@@ -48,13 +48,12 @@ def syntax_fault(source: bytes, path: str) -> str:
 
 
 def _program(source: str) -> str:
-    """The syntax tree without docstrings, and the knobs by value."""
-    tree = parse_without_constants(source)
+    """The syntax tree without docstrings, the knobs by value."""
+    tree = parse_with_values(source)
     if tree is None:
         return f"text {source}"
-    knobs = {name: repr(constant.value) for name, constant in find_constants(source).items()}
     try:
-        return f"{ast.dump(_without_docstrings(tree))} {sorted(knobs.items())}"
+        return ast.dump(_without_docstrings(tree))
     except RecursionError:
         return f"text {source}"
 
