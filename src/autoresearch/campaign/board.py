@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -11,9 +12,9 @@ from autoresearch.domain.disturbance import DEFAULT_TOLERANCE, Tolerance
 from autoresearch.domain.experiment import Experiment, Run, Stage, order_of_verdicts
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.near_miss import NearMiss, NearMisses
-from autoresearch.domain.run import RunRequest, seed_of
+from autoresearch.domain.run import Outcome, RunRequest, seed_of
 from autoresearch.domain.verdict import Verdict
-from autoresearch.judge.disturbance import KEPT_TELEMETRY
+from autoresearch.judge.disturbance import KEPT_TELEMETRY, MOST_EARLIER
 from autoresearch.judge.noise import Spread, pool, spread_of
 
 
@@ -106,6 +107,8 @@ class Board:
         """Content and meaning of each program that had a run → the first experiment that ran it."""
         self._tried: set[int] = set()
         self._spread: dict[int, Spread] = {}
+        self._newest_on: defaultdict[str, list[Run]] = defaultdict(list)
+        """Slot → the newest runs that finished there, oldest first."""
         for experiment in sorted(experiments, key=order_of_verdicts):
             self.put(experiment)
 
@@ -138,6 +141,7 @@ class Board:
             self.kept[experiment.commit] = experiment.number
             self.incumbent = experiment.number
         self._spread_of(experiment)
+        self._remember_finished(experiment, before)
         return experiment
 
     def get(self, number: int) -> Experiment:
@@ -183,6 +187,11 @@ class Board:
         found = (self._programs.get(name) for name in (experiment.content, experiment.meaning) if name)
         return next((twin for twin in found if twin not in (None, experiment.number)), None)
 
+    def runs_beside(self, request: RunRequest, slot: str) -> list[Run]:
+        """What a run is compared with: the runs of its experiment, and the newest that finished on its slot."""
+        elsewhere = (run for run in self._newest_on[slot] if run.request.experiment != request.experiment)
+        return [*self._experiments[request.experiment].runs, *elsewhere]
+
     def parent_of(self, experiment: Experiment) -> Experiment:
         """The kept experiment that `experiment` was written against."""
         return self._experiments[self.kept[experiment.parent]]
@@ -207,10 +216,24 @@ class Board:
             self.near_misses.learn(experiment)
         self.history[position : position + 1] = [experiment]
 
+    def _remember_finished(self, experiment: Experiment, before: Experiment | None) -> None:
+        known = {run.request.ordinal for run in before.runs if run.result} if before else set()
+        for run in experiment.runs:
+            if run.result and run.result.outcome is Outcome.FINISHED and run.request.ordinal not in known:
+                newest = self._newest_on[run.slot]
+                insort(newest, run, key=_age)
+                del newest[:-MOST_EARLIER]
+
     def _spread_of(self, experiment: Experiment) -> None:
         spread = spread_of(experiment.replicates)
         if spread.freedom:
             self._spread[experiment.number] = spread
+
+
+def _age(run: Run) -> tuple[float, int, int]:
+    """The key that sorts finished runs by their start."""
+    assert run.result is not None
+    return (run.result.started_at, run.request.experiment, run.request.ordinal)
 
 
 def _tokens(experiment: Experiment) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from autoresearch.domain.disturbance import AS_MEASURED, BY, Earlier, Tolerance, causes_in, is_same_request
-from autoresearch.domain.experiment import Experiment, Run
+from autoresearch.domain.experiment import Run
 from autoresearch.domain.run import Outcome, RunRequest, RunResult, first_line
 from autoresearch.judge.disturbance import crowded_out, disturbances
 
@@ -27,22 +27,21 @@ _BY_PACE = (Outcome.FINISHED, Outcome.STOPPED_EARLY, Outcome.TIMED_OUT)
 """Outcomes that a slow machine may have brought about; a program that fails does so on a quiet machine too."""
 
 
-def weigh(
-    experiments: Iterable[Experiment], request: RunRequest, slot: str, result: RunResult, tolerance: Tolerance
-) -> RunResult:
+def weigh(runs: Iterable[Run], request: RunRequest, slot: str, result: RunResult, tolerance: Tolerance) -> RunResult:
     """The result as it is to be recorded: as it came, as `DISTURBED`, or as it came with a loud note.
 
     A run that was merely slow, and so each time that it was made, is how this program runs on this machine now: it
     counts. Somebody else's work never does; `campaign.review` sets such an experiment aside.
 
     Args:
-        experiments: The campaign as it stands.
+        runs: Of the campaign: all of the request's experiment, and at least the newest `MOST_EARLIER` that finished on
+            the slot; nothing else is looked at, so that the ten thousandth run costs no more than the first.
         request: The run.
         slot: Where it ran.
         result: What the engine answered.
         tolerance: What is still quiet.
     """
-    runs = [run for experiment in experiments for run in experiment.runs if run.result and run.request != request]
+    runs = [run for run in runs if run.result and run.request != request]
     if result.outcome in _BY_PACE:
         found = disturbances(result.telemetry, request.commit, slot, _earlier(runs), tolerance)
     elif result.outcome is Outcome.OUT_OF_MEMORY:

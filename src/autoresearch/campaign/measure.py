@@ -317,7 +317,8 @@ class Measuring:
         if done.error is not None:
             raise done.error
         assert isinstance(done.result, RunResult)
-        result = weigh(self.experiments, task.request, task.slot.name, done.result, self._tolerance)
+        runs = [run for experiment in self.experiments for run in experiment.runs]
+        result = weigh(runs, task.request, task.slot.name, done.result, self._tolerance)
         self._record(task.request, result)
         self._observe(task, result)
         chain = at.pop(task.slot.name, None)

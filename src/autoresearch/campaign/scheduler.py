@@ -351,7 +351,7 @@ class Scheduler:
 
     def _take_result(self, request: RunRequest, slot: Slot, result: RunResult) -> None:
         incumbent = self.board.incumbent
-        result = weigh(self.board.experiments, request, slot.name, result, self._plan.tolerance)
+        result = weigh(self.board.runs_beside(request, slot.name), request, slot.name, result, self._plan.tolerance)
         self._take_disturbance(request, slot, result)
         experiment = self.board.get(request.experiment)
         experiment = self.board.put(self._ledger.finish_run(experiment, request, result))
