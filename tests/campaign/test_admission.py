@@ -170,6 +170,90 @@ def test_what_comes_from_outside_is_no_fault_of_the_candidate(unfit) -> None:
     assert all(e.runs and len(e.preflights) == 2 for e in experiments)
 
 
+class Narrow:
+    """Preflights for which the memory does not suffice, except the untouched lab's."""
+
+    slots = ()
+
+    def __init__(self, inner) -> None:
+        self._inner = inner
+
+    def execute(self, request, slot):
+        """Who else used the memory, nobody can say from here."""
+        result = self._inner.execute(request, slot)
+        return replace(result, outcome=Outcome.OUT_OF_MEMORY, detail="full") if request.experiment else result
+
+    def stop(self):
+        """They end at once anyway."""
+
+
+def test_for_lack_of_memory_the_parent_is_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program may have had it: what the parent could do an hour ago says nothing of now."""
+    monkeypatch.setattr("autoresearch.campaign.simulation.Preflights", lambda engine: Preflights(Narrow(engine)))
+    world = World(seed=1, physics=replace(QUIET, proposal_cost_usd=0.4))
+    ledger = simulate(world, limits=Limits(cost_usd=1), preflight=True)
+    untouched, *others = ledger.experiments("sim")
+    failed = sum(preflight.failed for e in others for preflight in e.preflights)
+
+    assert failed == 3 == len(untouched.preflights)
+
+
+def test_nothing_comes_back_when_the_money_is_spent() -> None:
+    """A repair is a session like any other; what is wrong then ends at once."""
+    world = World(seed=1, physics=replace(FLAWED, flawed_share=1.0, proposal_cost_usd=1.0))
+    ledger = simulate(world, limits=Limits(cost_usd=4), preflight=True)
+    first, second = ledger.experiments("sim")[1:]
+
+    assert (first.proposal.cost_usd, second.proposal.cost_usd) == (3.0, 1.0)
+    assert second.reason == "preflight: crashed: NameError: drawn"
+
+
+class Stubborn(SimulatedResearcher):
+    """Changes nothing when its change comes back, or gives up; either costs something."""
+
+    def __init__(self, world: World, name: str, answer: NoProposal | None) -> None:
+        super().__init__(world, name)
+        self._answer = answer
+
+    def repair(self, brief: Brief, fault: Fault) -> Proposal | NoProposal:
+        """No edit."""
+        return self._answer or self.propose(brief)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "preflight: crashed: NameError: drawn; given back once"),
+        (
+            NoProposal("no idea", 1.0),
+            "preflight: crashed: NameError: drawn; given back, it was not mended: no idea",
+        ),
+    ],
+)
+def test_who_mends_nothing_is_not_asked_again(answer: NoProposal | None, reason: str) -> None:
+    """The same commit is not tried once more, and the bill has the session in which nothing was mended."""
+    physics = replace(FLAWED, flawed_share=1.0, proposal_cost_usd=1.0)
+    ledger = simulate(
+        World(seed=1, physics=physics),
+        limits=Limits(cost_usd=2),
+        preflight=True,
+        team=lambda world: [Stubborn(world, "sim", answer)],
+    )
+    [only] = ledger.experiments("sim")[1:]
+    assert (only.reason, len(only.preflights), only.proposal.cost_usd) == (reason, 1, 2.0)
+
+
+def test_a_change_that_was_being_mended_ends_with_its_session() -> None:
+    """Nobody goes on with it after a kill, and it says what was wrong with it."""
+    world = World(seed=6, slots=2, physics=FLAWED)
+    ledger = simulate_with_kills(
+        world, kills=12, researchers=3, limits=Limits(experiments=20), preflight=True, longest_life=25
+    )
+    ended = [e for e in ledger.experiments("sim") if e.reason.startswith("interrupted while it was mended (")]
+    assert ended and not any(e.runs for e in ended)
+    assert "preflight: crashed: NameError: drawn" in ended[0].reason
+
+
 class Spelled:
     """A workspace in which the third change and all later ones are the first one in other words."""
 
