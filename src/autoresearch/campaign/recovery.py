@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autoresearch.campaign.board import Board, Plan
-from autoresearch.campaign.review import Review
+from autoresearch.campaign.review import Verdicts
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.verdict import Verdict
@@ -26,7 +26,7 @@ from autoresearch.lab.protocol import Workspace
 from autoresearch.ledger.ledger import Ledger
 
 
-def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, review: Review) -> list[str]:
+def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, verdicts: Verdicts) -> list[str]:
     """Reconcile what an earlier session left, and ask for the baseline where there is none.
 
     Returns:
@@ -50,10 +50,10 @@ def recover(plan: Plan, board: Board, ledger: Ledger, workspace: Workspace, revi
     left_over = sorted(board.live.values(), key=lambda experiment: experiment.number)
     _ask_for_baseline(plan, board, ledger, workspace)
     for experiment in left_over:
-        remarks.append(_resume(experiment, board, workspace, review))
+        remarks.append(_resume(experiment, board, workspace, verdicts))
     for experiment in board.history:  # the judge may have asked for one more run of a kept commit
         if any(run.result is None for run in experiment.evidence_runs) and experiment not in left_over:
-            remarks.append(_queue(experiment, board, review))
+            remarks.append(_queue(experiment, board, verdicts))
         # Measurements too: they may still be executing, and a slot is for one run at a time.
         beside = [run for run in experiment.runs if not run.request.purpose.is_evidence and run.result is None]
         board.resumed.extend((experiment.number, run.request, run.slot) for run in beside)
@@ -69,13 +69,13 @@ def _is_handed_in(experiment: Experiment) -> bool:
     return experiment.stage is Stage.PROPOSING and experiment.commit is not None and not experiment.reason
 
 
-def _resume(experiment: Experiment, board: Board, workspace: Workspace, review: Review) -> str:
+def _resume(experiment: Experiment, board: Board, workspace: Workspace, verdicts: Verdicts) -> str:
     number = experiment.number
     if experiment.stage is Stage.DECIDED:
-        review.settle(experiment)
+        verdicts.settle(experiment)
         return f"#{number}: made git follow its verdict ({experiment.verdict})"
     if experiment.stage is Stage.PROPOSING and experiment.proposal.is_computed:
-        if review.derive(experiment):
+        if verdicts.derive(experiment):
             board.fresh.append(number)
         return f"#{number}: its change was computed again"
     if _is_handed_in(experiment):
@@ -85,12 +85,12 @@ def _resume(experiment: Experiment, board: Board, workspace: Workspace, review: 
         commit = workspace.salvage(number, experiment.parent)
         kept = f"; its edits are kept at {commit[:8]}" if commit else ""
         what = f"while it was mended ({experiment.reason})" if experiment.reason else "while it was written"
-        review.decide(replace(experiment, commit=commit), Verdict.CRASH, f"interrupted {what}{kept}")
+        verdicts.decide(replace(experiment, commit=commit), Verdict.CRASH, f"interrupted {what}{kept}")
         return f"#{number}: {experiment.researcher} was interrupted while writing it{kept}"
-    return _queue(experiment, board, review)
+    return _queue(experiment, board, verdicts)
 
 
-def _queue(experiment: Experiment, board: Board, review: Review) -> str:
+def _queue(experiment: Experiment, board: Board, verdicts: Verdicts) -> str:
     """Put a proposed experiment where it belongs: with the runs to pick up, the judge, or those who wait."""
     number = experiment.number
     unfinished = [run for run in experiment.evidence_runs if run.result is None]
@@ -99,7 +99,7 @@ def _queue(experiment: Experiment, board: Board, review: Review) -> str:
         return f"#{number}: picking up {len(unfinished)} run(s) that had no answer yet"
     made = [run.result for run in experiment.evidence_runs if run.result and run.request.commit == experiment.commit]
     if made:
-        review.consider(number)
+        verdicts.consider(number)
         if made[-1].outcome.is_repeatable:
             return f"#{number}: its last run was {made[-1].outcome}, so it is made again"
         return f"#{number}: its runs have ended, and the next step follows from them"

@@ -46,7 +46,7 @@ Export = Callable[[Experiment], None]
 """Writes a decided experiment to results.tsv."""
 
 
-class Review:
+class Verdicts:
     """Judges candidates and makes git follow each verdict.
 
     The ledger's verdict is the intent, the branch is the act, `settled` is the result: a kill between any two

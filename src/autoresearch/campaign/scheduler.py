@@ -23,7 +23,7 @@ from autoresearch.campaign.derive import Automatic, Devotion, Wishes
 from autoresearch.campaign.disturbance import Disturbances, weigh
 from autoresearch.campaign.lookahead import Lookahead
 from autoresearch.campaign.recovery import recover
-from autoresearch.campaign.review import Export, Notice, Observe, Review
+from autoresearch.campaign.review import Export, Notice, Observe, Verdicts
 from autoresearch.campaign.reviews import Reviews, ReviewTask
 from autoresearch.campaign.sealed import RowErrors, Sealed
 from autoresearch.campaign.submission import Submissions
@@ -136,7 +136,7 @@ class Scheduler:
         self.devotion: Devotion | None = None
         """What a person asked for when nothing else is to get a slot."""
         self.disturbances = Disturbances(plan.tolerance, len(engine.slots), plan.budget_seconds)
-        self._review = Review(plan, self.board, ledger, workspace, policy, export, observe)
+        self._verdicts = Verdicts(plan, self.board, ledger, workspace, policy, export, observe)
         self._row_error = row_error
         self.reviews = Reviews(plan, self.board, ledger, workspace, reviewers, row_error, observe)
         self.admission = Admission(
@@ -163,7 +163,7 @@ class Scheduler:
         Raises:
             AutoResearchError: Our own failure; the ledger is consistent, and the next start goes on from it.
         """
-        remarks = recover(self._plan, self.board, self._ledger, self._workspace, self._review)
+        remarks = recover(self._plan, self.board, self._ledger, self._workspace, self._verdicts)
         for remark in (*remarks, *self.reviews.recover()):
             self._observe(Notice("recovered", text=remark))
         self._sealed.settle()
@@ -282,7 +282,7 @@ class Scheduler:
                 self._plan.campaign, board.next_number, wish.researcher, parent, proposal=wish.proposal
             )
             experiment = board.put(self._ledger.begin_experiment(experiment))
-            if derived := self._review.derive(experiment):
+            if derived := self._verdicts.derive(experiment):
                 board.fresh.appendleft(derived.number)
                 self._observe(Notice("proposed", derived, wish.proposal.hypothesis))
                 return
@@ -305,7 +305,7 @@ class Scheduler:
         board = self.board
         assert board.best is not None
         if experiment.parent != board.best.commit:
-            rebased = self._review.rebase(experiment)
+            rebased = self._verdicts.rebase(experiment)
             if rebased is None:
                 return None
             experiment = rebased
@@ -360,7 +360,7 @@ class Scheduler:
         if request.purpose is Purpose.AUDIT:
             self._sealed.settle()
         elif request.purpose.is_evidence and not (self.stopping and result.outcome.is_repeatable):
-            self._review.consider(request.experiment)
+            self._verdicts.consider(request.experiment)
         self._turns.run_ended(is_elsewhere=incumbent is not None and self.board.incumbent != incumbent)
 
     def _take_disturbance(self, request: RunRequest, slot: Slot, result: RunResult) -> None:
@@ -397,7 +397,7 @@ class Scheduler:
                 )
                 experiment = self.board.put(self._ledger.begin_experiment(experiment))
                 self._submissions.forget(submission.commit)
-                if derived := self._review.derive(experiment):
+                if derived := self._verdicts.derive(experiment):
                     self.board.fresh.append(number)
                     self._observe(Notice("proposed", derived, proposal.hypothesis))
             else:
@@ -465,7 +465,7 @@ class Scheduler:
             return
         experiment, reason = self.admission.give_up(experiment, proposal)
         if proposal.interrupted and self.stopping:
-            self._review.decide(experiment, Verdict.CRASH, reason)
+            self._verdicts.decide(experiment, Verdict.CRASH, reason)
         else:
             self._refuse(experiment, Verdict.CRASH, reason, proposal.away_seconds)
 
@@ -496,7 +496,7 @@ class Scheduler:
     def _refuse(self, experiment: Experiment, verdict: Verdict, reason: str, away_seconds: float = 0.0) -> None:
         """End an experiment that is not worth a run, and remember it against its researcher."""
         self._turns.refuse(experiment.researcher, reason, away_seconds)
-        self._review.decide(experiment, verdict, reason)
+        self._verdicts.decide(experiment, verdict, reason)
 
     # --- limits -----------------------------------------------------------------------------------------------
 
