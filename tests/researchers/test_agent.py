@@ -112,6 +112,12 @@ def test_its_last_words_stand_in_for_a_plan(agent: MakeAgent, brief: MakeBrief) 
         ("codex", "codex-model", "Codex cannot use the model 'm-1'"),
         ("gemini", "gemini-auth", "Gemini CLI is not logged in"),
         ("opencode", "opencode-model", "opencode cannot use the model 'm-1'"),
+        (  # its event says "server error" and nothing else
+            "opencode",
+            "opencode-typo",
+            "opencode cannot use the model 'm-1' (ProviderModelNotFoundError: Model not found: mine/qwen3-codr. "
+            "Did you mean: qwen3-coder?): name one of those that `opencode models` lists",
+        ),
     ],
 )
 def test_what_only_a_person_can_cure_is_one_sentence(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch.researchers.agents import AGENTS, CLAUDE
+from autoresearch.researchers.agents import AGENTS, CLAUDE, OPENCODE
 from autoresearch.researchers.probe import Probe, probe
 
 MakeProbe = Callable[..., Probe]
@@ -56,6 +56,7 @@ def test_nobody_is_logged_in(ask: MakeProbe) -> None:
     assert ask(status=1).is_logged_in is False
     found = ask(status=1, ANTHROPIC_API_KEY="k")
     assert found.is_logged_in is True and found.access == "the key in ANTHROPIC_API_KEY"
+    assert ask(agent=OPENCODE, OPENROUTER_API_KEY="k").access == "the key in OPENROUTER_API_KEY"
 
 
 def test_a_login_that_cannot_be_asked_for_is_looked_for(ask: MakeProbe, tmp_path: Path) -> None:

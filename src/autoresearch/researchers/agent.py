@@ -28,7 +28,15 @@ from autoresearch.domain.proposal import Proposal
 from autoresearch.domain.usage import Price, Usage
 from autoresearch.errors import AutoResearchError
 from autoresearch.host.files import write_text
-from autoresearch.researchers.agent_output import Said, Trouble, events_in, other_lines, session_of, trouble_in
+from autoresearch.researchers.agent_output import (
+    Said,
+    Trouble,
+    cause_in,
+    events_in,
+    other_lines,
+    session_of,
+    trouble_in,
+)
 from autoresearch.researchers.agents import PRICES_OF, Agent, price_of
 from autoresearch.researchers.confine import confined
 from autoresearch.researchers.plan import read_plan
@@ -256,7 +264,9 @@ class AgentResearcher:
             return said, None
         # Before it can talk in JSON, and beside it, an agent says what is wrong in plain words.
         words = said.complaint or (" ".join(other_lines(lines))[-4000:] if not said.usage.turns else "")
-        return replace(said, complaint=said.complaint or words), trouble_in(words)
+        if self._agent.cause:
+            words = cause_in(lines, self._agent.cause) or words
+        return replace(said, complaint=words), trouble_in(words)
 
     def _this_start(self, said: Said) -> Said:
         """Without what the session had used before, where the agent counts all of it."""
@@ -298,7 +308,7 @@ class AgentResearcher:
             Trouble.NO_CREDIT: (f"{agent.title} is out of credit", "add some, or use another account"),
             Trouble.UNKNOWN_MODEL: (
                 f"{agent.title} cannot use the model{named}",
-                "set `model` of this researcher to another",
+                agent.models,
             ),
             Trouble.OTHER_FLAGS: (
                 f"{agent.title} does not know one of its flags",

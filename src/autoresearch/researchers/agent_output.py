@@ -125,6 +125,17 @@ def other_lines(lines: Iterable[str]) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("{")]
 
 
+def cause_in(lines: Iterable[str], pattern: str) -> str:
+    """What an agent's log says last of why it failed, where its events do not; empty when it says nothing.
+
+    Args:
+        lines: Everything that it printed.
+        pattern: The log's line, with a group around the cause.
+    """
+    found = [match[1] for line in other_lines(lines) if (match := re.search(pattern, line))]
+    return found[-1].replace('\\"', '"') if found else ""
+
+
 def read_claude(events: Iterable[Event]) -> Said:
     """Claude Code: the line of type `result` says everything; without one, the errors of the tries before."""
     model, retry, last, result = "", "", "", None

@@ -68,6 +68,10 @@ class Agent:
     """Arguments that say without a model, and without costs, whether it is logged in; exit status 0 means yes."""
     logins: tuple[str, ...] = ()
     """Files below the home folder any of which a login leaves."""
+    cause: str = ""
+    """A pattern whose group is the cause of a failure, in the lines of its log; empty where its complaint says it."""
+    models: str = "set `model` of this researcher to another"
+    """What a person does whose model is not there."""
 
     def command(
         self,
@@ -195,21 +199,24 @@ GEMINI = Agent(
     logins=(".gemini/oauth_creds.json", ".gemini/gemini-credentials.json"),
 )  # fmt: skip
 
+_OPENCODE_KEYS = (
+    "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "OPENCODE_API_KEY",
+)  # fmt: skip
+
 OPENCODE = Agent(
     kind="opencode",
     title="opencode",
     program="opencode",
     version="1.18",
     install="npm install -g opencode-ai",
-    arguments=("run", "--format", "json"),
+    # What it says of a model that it does not have is "server error", and only its log says more.
+    arguments=("run", "--format", "json", "--print-logs", "--log-level", "ERROR"),
     resumes=("--session", "{session}"),
     effort=("--variant", "{effort}"),
     read=read_opencode,
-    login="start `opencode auth login` once, or set your provider's key and name it in pass_environment",
-    passes=(
-        "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "OPENCODE_API_KEY",
-        "OPENCODE_AUTH_CONTENT", "OPENCODE_CONFIG", *NETWORK,
-    ),
+    login="start `opencode auth login` once, or set your provider's key",
+    passes=(*_OPENCODE_KEYS, "OPENCODE_AUTH_CONTENT", "OPENCODE_CONFIG", *NETWORK),
+    keys=_OPENCODE_KEYS,
     sets={
         "OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_SHARE": "1",
         # It allows everything that is not denied.
@@ -219,8 +226,10 @@ OPENCODE = Agent(
         }),
     },
     help=("run", "--help"),
-    flags=("--format", "--session", "--model", "--variant"),
+    flags=("--format", "--session", "--model", "--variant", "--print-logs", "--log-level"),
     logins=(".local/share/opencode/auth.json",),
+    cause=r'message=failed ref=\S+ error="((?:[^"\\]|\\.)*)"',
+    models="name one of those that `opencode models` lists once you are logged in",
 )  # fmt: skip
 
 AGENTS: Mapping[str, Agent] = {agent.kind: agent for agent in (CLAUDE, CODEX, GEMINI, OPENCODE)}
