@@ -213,7 +213,7 @@ def test_campaign_on_a_terminal(make_lab: MakeLab, columns: int) -> None:
     assert "Traceback" not in said and "╭─" in said
     assert "step" in said or columns == 40
     after = said[said.rindex("╰") :]
-    assert "all 1 experiments are done" in after and "report: " in after and "╭" not in after
+    assert "the one experiment is done" in after and "report: " in after and "╭" not in after
     assert said.count("\x1b[?25l") == said.count("\x1b[?25h"), "the cursor is shown again"
 
 

@@ -70,7 +70,8 @@ def status(lab: Lab = Path(), campaign: Name = None, as_json: AsJson = False) ->
     rate = f", {summary.experiments_per_hour:.4g} measured an hour" if summary.experiments_per_hour else ""
     unmeasured = summary.num_experiments - summary.num_measured
     beside = f", {unmeasured} of them never run" if unmeasured else ""
-    console.print(f"{summary.num_experiments} experiments ({verdicts}{beside}){rate}", markup=False, soft_wrap=True)
+    tried = f"{summary.num_experiments} experiment{'s' * (summary.num_experiments != 1)}"
+    console.print(f"{tried} ({verdicts}{beside}){rate}", markup=False, soft_wrap=True)
     for sentence in (*gist(summary), *contributions(summary), *summary.remarks):
         console.print(sentence, markup=False, soft_wrap=True)
     for sentence in learnt_sentences(learnt if process else replace(learnt, writing="")):

@@ -32,7 +32,7 @@ class Limits:
         if self.experiments is not None and experiments >= self.experiments:
             if experiments > self.experiments:
                 return f"there are {experiments} experiments, and the limit is {self.experiments}"
-            return f"all {self.experiments} experiments are done"
+            return "the one experiment is done" if experiments == 1 else f"all {experiments} experiments are done"
         if self.cost_usd is not None and cost_usd >= self.cost_usd:
             return f"proposals have cost ${cost_usd:.2f} of the ${self.cost_usd:.2f} allowed"
         if self.tokens is not None and tokens >= self.tokens:
