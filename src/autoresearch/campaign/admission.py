@@ -138,9 +138,10 @@ class Admission:
         self._unanswered = [experiment.number for experiment in board.experiments if _begun(experiment)]
         """Preflights that an earlier session began and never saw the end of, those of parents among them."""
 
-    def holds(self, name: str) -> bool:
-        """Whether a proposal of this researcher is not through: it is at work, although no session is."""
-        return any(self._board.get(number).researcher == name for number in self._held)
+    @property
+    def holds(self) -> set[str]:
+        """Researchers with a proposal that is not through: they are at work, although no session is."""
+        return {self._board.get(number).researcher for number in self._held}
 
     def expect(self, number: int, brief: Brief) -> None:
         """Remember what the researcher of an experiment was told, should its change come back."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from autoresearch.domain.budget import BRIEF_TOKENS
 from autoresearch.domain.disturbance import DEFAULT_TOLERANCE, Tolerance
 from autoresearch.domain.experiment import Experiment, Run, Stage, order_of_verdicts
+from autoresearch.domain.learnt import Ideas
 from autoresearch.domain.metric import Metric
 from autoresearch.domain.near_miss import NearMiss, NearMisses
 from autoresearch.domain.run import Outcome, RunRequest, seed_of
 from autoresearch.domain.verdict import Verdict
 from autoresearch.judge.disturbance import KEPT_TELEMETRY, MOST_EARLIER
-from autoresearch.judge.noise import Spread, pool, spread_of
+from autoresearch.judge.noise import Spread, spread_of
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,24 @@ class Board:
         """The first number not taken."""
         self.last_of: dict[str, int] = {}
         """Researcher → the number of its newest experiment."""
+        self.last_written: dict[str, int] = {}
+        """Researcher → the number of its newest experiment that has a commit."""
         self.near_misses = NearMisses()
         """What nearly helped, and what of it was tried together."""
+        self.ideas = Ideas()
+        """What waits for somebody to try it."""
         self._experiments: dict[int, Experiment] = {}
         self._position: dict[int, int] = {}
         self._places: dict[int, int] = {}
         self._programs: dict[str, int] = {}
         """Content and meaning of each program that had a run → the first experiment that ran it."""
         self._tried: set[int] = set()
-        self._spread: dict[int, Spread] = {}
+        self._failed_before: defaultdict[str, list[int]] = defaultdict(list)
+        """Content and meaning of each program that failed before its run → the experiments that proposed it."""
+        self._noise = Spread()
+        self._spreads: list[tuple[Spread, Spread]] = []
+        """Of each experiment that repeats a commit: its own spread, and that pooled with all before it."""
+        self._spread_at: dict[int, int] = {}
         self._newest_on: defaultdict[str, list[Run]] = defaultdict(list)
         """Slot → the newest runs that finished there, oldest first."""
         for experiment in sorted(experiments, key=order_of_verdicts):
@@ -122,6 +132,9 @@ class Board:
         self.tokens += _tokens(experiment) - (_tokens(before) if before else 0)
         self.next_number = max(self.next_number, experiment.number + 1)
         self.last_of[experiment.researcher] = max(self.last_of.get(experiment.researcher, -1), experiment.number)
+        if experiment.commit is not None:
+            newest = self.last_written.get(experiment.researcher, -1)
+            self.last_written[experiment.researcher] = max(newest, experiment.number)
         if experiment.proposal.kind.is_derived:
             self.derived[experiment.number] = experiment
         if experiment.runs and not experiment.is_baseline:
@@ -161,7 +174,7 @@ class Board:
     @property
     def noise(self) -> float | None:
         """Pooled standard deviation of identical runs under different seeds; None below one repeated commit."""
-        return pool(list(self._spread.values())).deviation  # at once: the live view reads it from another thread
+        return self._noise.deviation
 
     @property
     def tried(self) -> int:
@@ -192,6 +205,10 @@ class Board:
         elsewhere = (run for run in self._newest_on[slot] if run.request.experiment != request.experiment)
         return [*self._experiments[request.experiment].runs, *elsewhere]
 
+    def failed_before_its_run(self, experiment: Experiment) -> list[int]:
+        """Settled experiments with a program of one of this one's names, which a preflight found unfit."""
+        return [n for name in (experiment.content, experiment.meaning) for n in self._failed_before.get(name, ())]
+
     def parent_of(self, experiment: Experiment) -> Experiment:
         """The kept experiment that `experiment` was written against."""
         return self._experiments[self.kept[experiment.parent]]
@@ -214,6 +231,10 @@ class Board:
         position = self._position.setdefault(experiment.number, len(self.history))
         if position == len(self.history):
             self.near_misses.learn(experiment)
+            self.ideas.learn(experiment)
+            if experiment.preflights and experiment.preflights[-1].failed:
+                for name in filter(None, (experiment.content, experiment.meaning)):
+                    self._failed_before[name].append(experiment.number)
         self.history[position : position + 1] = [experiment]
 
     def _remember_finished(self, experiment: Experiment, before: Experiment | None) -> None:
@@ -226,8 +247,15 @@ class Board:
 
     def _spread_of(self, experiment: Experiment) -> None:
         spread = spread_of(experiment.replicates)
-        if spread.freedom:
-            self._spread[experiment.number] = spread
+        if not spread.freedom:
+            return
+        at = self._spread_at.setdefault(experiment.number, len(self._spreads))
+        later = [own for own, _ in self._spreads[at + 1 :]]
+        del self._spreads[at:]
+        for own in (spread, *later):  # one after another, so that the sum does not hang on when each was measured
+            pooled = self._spreads[-1][1] if self._spreads else Spread()
+            self._spreads.append((own, pooled + own))
+        self._noise = self._spreads[-1][1]  # at once: the live view reads it from another thread
 
 
 def _age(run: Run) -> tuple[float, int, int]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from autoresearch.campaign.board import Board, Plan
-from autoresearch.campaign.journal import read_journal
+from autoresearch.campaign.journal import Journal
 from autoresearch.campaign.profile import regime_of, run_figures, worth_of_parts
 from autoresearch.campaign.sealed import RowErrors
 from autoresearch.domain.budget import Limits
-from autoresearch.domain.learnt import open_ideas
 from autoresearch.domain.operator import Operator
 from autoresearch.lab.plan_audit import names_in_words
-from autoresearch.ledger.ledger import Event
 from autoresearch.researchers.disclosure import disclosed
 from autoresearch.researchers.protocol import Brief
 from autoresearch.researchers.quoting import one_line
@@ -25,7 +23,7 @@ UNLIMITED = Limits()
 def make_brief(
     plan: Plan,
     board: Board,
-    journal: Iterable[Event],
+    journal: Journal,
     row_error: RowErrors,
     number: int,
     parent: str,
@@ -37,14 +35,13 @@ def make_brief(
     Args:
         plan: What stays fixed.
         board: The campaign as it stands.
-        journal: What was written down, oldest first.
+        journal: What was written down.
         row_error: Says how much a gain hangs on the choice of validation rows.
         number: Of the experiment to be.
         parent: The commit that it will be written against.
         worktree: Where that commit is checked out.
         remaining: What is left of the limits.
     """
-    known = read_journal(journal)
     figures = run_figures(board.best, plan.metric)
     regime = regime_of(figures, _memory_bytes(plan.hardware))
     to_be = board.live.get(number)
@@ -70,15 +67,15 @@ def make_brief(
         figures=figures,
         remaining=remaining,
         budget_tokens=plan.brief_tokens,
-        journal=tuple(known.notes),
-        review=known.reviews[-1] if known.reviews else None,
-        ideas=open_ideas(board.experiments, known.reviews, known.ideas, known.closed),
+        journal=tuple(journal.notes),
+        review=journal.reviews[-1] if journal.reviews else None,
+        ideas=board.ideas.open(board.live.values(), journal.reviews, journal.ideas, journal.closed),
         drift=_last_drift(board, number),
     )
     # Of two seeds of one program, because that is what neighbours differ by; and then the step stays what it is.
     baseline = None if board.best is None else board.get(0)
     brief = disclosed(brief, row_error(baseline, baseline) if baseline else None)
-    if board.best is None or board.best.score is None:
+    if not board.derived or board.best is None or board.best.score is None:
         return brief
     return replace(brief, parts=worth_of_parts(board.experiments, plan.metric, brief.rounding, board.best.score))
 
@@ -95,9 +92,8 @@ def _last_drift(board: Board, number: int) -> str:
     """Where the newest diff of this experiment's researcher departed from its own plan; empty when it did not."""
     to_be = board.live.get(number)
     name = None if to_be is None else to_be.researcher
-    mine = (e.number for e in board.experiments if e.researcher == name and e.number < number and e.commit)
-    last = max(mine, default=None)
-    if last is None or not (e := board.get(last)).plan_drift:
+    last = None if name is None else board.last_written.get(name)
+    if last is None or last >= number or not (e := board.get(last)).plan_drift:
         return ""
     if e.drops_idea:
         return (

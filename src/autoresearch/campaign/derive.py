@@ -129,8 +129,10 @@ def next_removal(board: Board, every: int) -> Experiment | None:
     Pass number p is due from keep number p x `every` on. It takes each change of the line away that was kept until
     then, those of least measured gain first, because they are the likeliest to be worth nothing.
     """
+    if not every:
+        return None
     keeps = [number for number in board.kept.values() if _is_step(board.get(number))]
-    passes = len(keeps) // every if every else 0
+    passes = len(keeps) // every
     if not passes:
         return None
     due_at = board.place_of(keeps[passes * every - 1])

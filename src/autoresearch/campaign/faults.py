@@ -62,8 +62,9 @@ def find_twin(experiment: Experiment, board: Board) -> Experiment | None:
 
 
 def _twins_without_runs(experiment: Experiment, board: Board) -> Iterator[Experiment]:
-    for other in board.experiments:
-        if other.number == experiment.number or not is_same_program(experiment, other):
+    for number in sorted({*board.live, *board.failed_before_its_run(experiment)}):
+        other = board.get(number)
+        if number == experiment.number or not is_same_program(experiment, other):
             continue
         if other.stage is Stage.SETTLED:
             if other.failed_preflight:

@@ -42,9 +42,27 @@ class Journal:
     tokens: int = 0
 
 
-def read_journal(events: Iterable[Event]) -> Journal:
-    """Read the entries; what cannot be read is an entry without its author."""
-    journal = Journal()
+class OpenJournal:
+    """The journal of one campaign while others may write in it: each look reads on where the last one ended."""
+
+    def __init__(self, ledger: Ledger, campaign: str) -> None:
+        self._ledger, self._campaign = ledger, campaign
+        self._journal, self._seen = Journal(), 0
+
+    def read(self) -> Journal:
+        """Everything that was written down until now."""
+        events, self._seen = self._ledger.journal_since(self._campaign, self._seen)
+        return read_journal(events, self._journal)
+
+
+def read_journal(events: Iterable[Event], journal: Journal | None = None) -> Journal:
+    """Read the entries; what cannot be read is an entry without its author.
+
+    Args:
+        events: Oldest first.
+        journal: What was read before them, which they are added to.
+    """
+    journal = Journal() if journal is None else journal
     for event in events:
         record = _record(event.detail)
         if event.what == JOURNAL:

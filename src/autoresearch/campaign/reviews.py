@@ -182,8 +182,7 @@ class Reviews:
     def _request(self, number: int, because: str) -> ReviewRequest:
         plan, board = self._plan, self._board
         parent = board.best.commit if board.best and board.best.commit else ""
-        events = self._ledger.journal(plan.campaign)
-        brief = make_brief(plan, board, events, self._row_error, board.next_number, parent, Path())
+        brief = make_brief(plan, board, self._journal, self._row_error, board.next_number, parent, Path())
         figures = tally(brief.history, seen=self._seen, noise=brief.noise)
         return ReviewRequest(number, because, brief, figures, self._seen)
 

@@ -21,6 +21,7 @@ from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.briefing import make_brief
 from autoresearch.campaign.derive import Automatic, Devotion, Wishes
 from autoresearch.campaign.disturbance import Disturbances, weigh
+from autoresearch.campaign.journal import OpenJournal
 from autoresearch.campaign.lookahead import Lookahead
 from autoresearch.campaign.recovery import recover
 from autoresearch.campaign.review import Export, Notice, Observe, Verdicts
@@ -124,6 +125,7 @@ class Scheduler:
         """Why nothing new is begun any more; None while the campaign goes on."""
         self._plan = plan
         self._ledger = ledger
+        self._journal = OpenJournal(ledger, plan.campaign)
         self._workspace = workspace
         self._engine = engine
         self._tasks = tasks
@@ -422,7 +424,8 @@ class Scheduler:
 
     def _next_turn(self) -> Turn | None:
         """Who of those that have nothing to do is asked next, and for what."""
-        return self._turns.next(lambda name: name in self.proposing or self.admission.holds(name))
+        busy = {*self.proposing, *self.admission.holds}
+        return self._turns.next(busy.__contains__)
 
     def _rest_seconds(self) -> float | None:
         """How long until somebody who failed may be asked again."""
@@ -451,7 +454,7 @@ class Scheduler:
 
     def _brief(self, experiment: Experiment) -> Brief:
         number, parent = experiment.number, experiment.parent
-        journal, worktree = self._ledger.journal(self._plan.campaign), self._workspace.open(number, parent)
+        journal, worktree = self._journal.read(), self._workspace.open(number, parent)
         board, hours = self.board, (self._clock.now() - self.began_at) / 3600
         tried = board.tried + len(self.proposing)
         left = self.limits.left(experiments=tried, hours=hours, cost_usd=board.cost_usd, tokens=board.tokens)

@@ -117,8 +117,9 @@ class Turns:
         Args:
             is_busy: Whether a researcher is at work, or what he handed in may come back to him.
         """
-        busy = [name for name in self.present if is_busy(name)]
-        idle = self._seats(name for name in self.present if name not in busy and not self._is_waiting(name))
+        present = self.present
+        busy = [name for name in present if is_busy(name)]
+        idle = self._seats(name for name in present if not is_busy(name) and not self._is_waiting(name))
         if not idle:
             return None
         everybody = self._seats(busy) | idle
@@ -250,9 +251,13 @@ class Turns:
 
     def _is_sent_home(self, name: str) -> bool:
         """Whether a researcher failed so often, or so alike, or so, that only a person can help."""
-        if self._away_until.get(name) == math.inf or len(self._away_for[name]) >= self._plan.patience:
+        if name in self._away_until and (
+            self._away_until[name] == math.inf or len(self._away_for[name]) >= self._plan.patience
+        ):
             return True
-        reasons = self._fruitless[name]
+        reasons = self._fruitless.get(name)
+        if not reasons:
+            return False
         alike = len(reasons) >= SAME_REASONS and len(set(reasons[-SAME_REASONS:])) == 1
         return (alike and name not in self._proven) or len(reasons) >= self._plan.patience
 

@@ -28,9 +28,8 @@ def current_brief(home: Home, ledger: Ledger, campaign: Campaign) -> Brief:
     plan = plan_of(config, campaign, describe_hardware(), home.root)
     board = Board(ledger.experiments(campaign.name))
     parent = campaign.base if board.best is None or board.best.commit is None else board.best.commit
-    journal = ledger.journal(campaign.name)
-    known = read_journal(journal)
-    board.charge(known.cost_usd, known.tokens)
+    journal = read_journal(ledger.journal(campaign.name))
+    board.charge(journal.cost_usd, journal.tokens)
     errors, limits = partial(row_error, home.runs, {}), config.campaign.to_limits()
     left = limits.left(experiments=board.tried, hours=0.0, cost_usd=board.cost_usd, tokens=board.tokens)
     return make_brief(plan, board, journal, errors, board.next_number, parent, home.root, left)

@@ -70,6 +70,74 @@ class Review:
     usage: Usage | None = None
 
 
+class Ideas:
+    """Which ideas of one campaign are open, kept up as it goes on.
+
+    Each settled experiment is taken in once and compared with each idea once, since neither changes any more. What is
+    under way may still come to nothing, so it is compared whenever somebody asks.
+    """
+
+    def __init__(self) -> None:
+        self._dropped: dict[int, Idea] = {}
+        self._tried: list[tuple[int, str]] = []
+        """Number and hypothesis of each settled experiment that tried what it says."""
+        self._named: set[str] = set()
+        """Ids that those took up by name."""
+        self._compared: dict[Idea, int] = {}
+        """Idea → how many of those it is unlike."""
+        self._taken_up: set[Idea] = set()
+
+    def learn(self, experiment: Experiment) -> None:
+        """Take in one settled experiment, once."""
+        if experiment.drops_idea:
+            self._dropped[experiment.number] = _dropped(experiment)
+        if _is_tried(experiment):
+            self._tried.append((experiment.number, experiment.proposal.hypothesis))
+            self._named.add(experiment.proposal.idea)
+
+    def open(
+        self,
+        under_way: Iterable[Experiment],
+        reviews: Sequence[Review] = (),
+        noted: Sequence[Idea] = (),
+        closed: Mapping[str, str] | None = None,
+    ) -> list[Idea]:
+        """The ideas that wait for somebody to try them, oldest source first.
+
+        Args:
+            under_way: Experiments that are not settled.
+            reviews: Those of the campaign, oldest first.
+            noted: What people wrote down.
+            closed: Id → why, of ideas that a person closed.
+        """
+        live = list(under_way)
+        dropped = self._dropped | {e.number: _dropped(e) for e in live if e.drops_idea}
+        gone = {*(closed or ()), *(each.idea for review in reviews for each in review.abandoned)}
+        candidates = (*(dropped[number] for number in sorted(dropped)), *_bets(reviews), *noted)
+        tried = [each for each in live if _is_tried(each)]
+        gone |= {each.proposal.idea for each in tried}
+        found: list[tuple[Idea, frozenset[str]]] = []
+        for idea in candidates:
+            if idea.id in gone or idea.id in self._named or self._was_taken_up(idea):
+                continue
+            own, since = _words(idea.text), _since(idea)
+            if any(each.number > since and _are_alike(own, _words(each.proposal.hypothesis)) for each in tried):
+                continue
+            if not any(_are_alike(own, other) for _, other in found):
+                found.append((idea, own))
+        return [idea for idea, _ in found]
+
+    def _was_taken_up(self, idea: Idea) -> bool:
+        """Whether a settled experiment tried it; goes on where the last look at this idea ended."""
+        own, since = _words(idea.text), _since(idea)
+        while idea not in self._taken_up and (at := self._compared.get(idea, 0)) < len(self._tried):
+            number, hypothesis = self._tried[at]
+            self._compared[idea] = at + 1
+            if number > since and _are_alike(own, _words(hypothesis)):
+                self._taken_up.add(idea)
+        return idea in self._taken_up
+
+
 def open_ideas(
     experiments: Iterable[Experiment],
     reviews: Sequence[Review] = (),
@@ -84,23 +152,22 @@ def open_ideas(
         noted: What people wrote down.
         closed: Id → why, of ideas that a person closed.
     """
-    by_number = sorted(experiments, key=lambda each: each.number)
-    dropped = [Idea(f"e{e.number}", e.proposal.hypothesis, e.researcher) for e in by_number if e.drops_idea]
-    gone = {*(closed or ()), *(each.idea for review in reviews for each in review.abandoned)}
-    candidates = [idea for idea in (*dropped, *_bets(reviews), *noted) if idea.id not in gone]
-    if not candidates:
-        return []
-    tried = [each for each in by_number if _is_tried(each)]
-    named = {each.proposal.idea for each in tried}
-    words = [(each.number, _words(each.proposal.hypothesis)) for each in tried]
-    found: list[tuple[Idea, frozenset[str]]] = []
-    for idea in candidates:
-        own = _words(idea.text)
-        since = int(idea.id[1:]) if idea.id.startswith("e") else -1
-        is_taken_up = idea.id in named or any(number > since and _are_alike(own, other) for number, other in words)
-        if not is_taken_up and not any(_are_alike(own, other) for _, other in found):
-            found.append((idea, own))
-    return [idea for idea, _ in found]
+    known, under_way = Ideas(), []
+    for experiment in experiments:
+        if experiment.stage is Stage.SETTLED:
+            known.learn(experiment)
+        else:
+            under_way.append(experiment)
+    return known.open(under_way, reviews, noted, closed)
+
+
+def _dropped(experiment: Experiment) -> Idea:
+    return Idea(f"e{experiment.number}", experiment.proposal.hypothesis, experiment.researcher)
+
+
+def _since(idea: Idea) -> int:
+    """The experiment that dropped it, which is no try of it; -1 where none did."""
+    return int(idea.id[1:]) if idea.id.startswith("e") else -1
 
 
 def _bets(reviews: Sequence[Review]) -> list[Idea]:

@@ -100,13 +100,13 @@ def contribution_map(
     gone = removed_by(experiments)
     standing = contributions(experiments)
     keeps = sorted([*standing, *(e for e in kept_changes(experiments) if e.number in gone)], key=lambda e: e.number)
-    rows = []
+    rows, all_removals = [], [e for e in experiments if e.proposal.kind is Kind.ABLATION]
     for keep in keeps:
-        removals = [e for e in experiments if e.proposal.kind is Kind.ABLATION and e.proposal.of == keep.number]
+        removals = [e for e in all_removals if e.proposal.of == keep.number]
         rows.append(line.measured(Contribution(_name(keep), keep.number), removals))
-    off = {e.proposal.touches[0] for e in experiments if _is_switch(e)}
+    off = {e.proposal.touches[0] for e in all_removals if _is_switch(e)}
     for name in dict.fromkeys([*switches, *sorted(off)]):
-        removals = [e for e in experiments if _is_switch(e) and e.proposal.touches[0] == name]
+        removals = [e for e in all_removals if _is_switch(e) and e.proposal.touches[0] == name]
         rows.append(line.measured(Contribution(name, None), removals))
     return ContributionMap(metric, tuple(sorted(rows, key=_rank)), line.noise.deviation if line.noise else None)
 

@@ -342,10 +342,23 @@ class Ledger:
 
     def journal(self, campaign: str) -> list[Event]:
         """What people, agents and reviews wrote down for those who come later, oldest first; `LEARNT` names them."""
-        query = sa.select(EVENT).where(EVENT.c.campaign == campaign, EVENT.c.what.in_(LEARNT)).order_by(EVENT.c.id)
+        return self.journal_since(campaign, 0)[0]
+
+    def journal_since(self, campaign: str, seen: int) -> tuple[list[Event], int]:
+        """What was written down after an earlier look, oldest first, and how far this look came.
+
+        Only what happened since is read, so that asking again and again costs the same in a long campaign.
+
+        Args:
+            campaign: Whose journal.
+            seen: How far the last look came; 0 for the first.
+        """
+        is_new = (EVENT.c.campaign == campaign) & (EVENT.c.id > seen)
+        query = sa.select(EVENT).where(is_new, EVENT.c.what.in_(LEARNT)).order_by(EVENT.c.id)
         with self._reading() as connection:
-            rows = connection.execute(query)
-            return [Event(row.at, row.campaign, row.experiment, row.what, row.detail) for row in rows]
+            last = connection.execute(sa.select(sa.func.max(EVENT.c.id))).scalar() or 0
+            rows = connection.execute(query.where(EVENT.c.id <= last))
+            return [Event(row.at, row.campaign, row.experiment, row.what, row.detail) for row in rows], last
 
     def events(self, campaign: str) -> list[Event]:
         """Everything that happened to a campaign, in order."""
