@@ -87,9 +87,9 @@ def key_of(experiment: Experiment, ordinal: int) -> str:
 class Keeping(SimulatedResearcher):
     """Keeps its session until it is told that its proposal is through, as agents do."""
 
-    def __init__(self, world: World, name: str, lost: list[int]) -> None:
+    def __init__(self, world: World, name: str, mended: list[int], lost: list[int]) -> None:
         super().__init__(world, name)
-        self._lost = lost
+        self._mended, self._lost = mended, lost
         self._kept: int | None = None
 
     def propose(self, brief: Brief) -> Proposal | NoProposal:
@@ -99,6 +99,7 @@ class Keeping(SimulatedResearcher):
 
     def repair(self, brief: Brief, fault: Fault) -> Proposal | NoProposal:
         """It goes on, if it is still there."""
+        self._mended.append(brief.number)
         self._lost += [brief.number] * (self._kept != brief.number)
         return super().repair(brief, fault)
 
@@ -110,6 +111,7 @@ class Keeping(SimulatedResearcher):
 @pytest.mark.parametrize("seed", range(4))
 def test_what_an_earlier_session_left_ends_nobody_s_session(seed: int) -> None:
     """Whoever wrote it may be at work on something else by now, and what he keeps is for that."""
+    mended: list[int] = []
     lost: list[int] = []
     simulate_with_kills(
         World(seed=seed, physics=FLAWED),
@@ -117,9 +119,9 @@ def test_what_an_earlier_session_left_ends_nobody_s_session(seed: int) -> None:
         limits=Limits(experiments=20),
         preflight=True,
         longest_life=25,
-        team=lambda world: [Keeping(world, f"sim-{i}", lost) for i in range(2)],
+        team=lambda world: [Keeping(world, f"sim-{i}", mended, lost) for i in range(2)],
     )
-    assert not lost
+    assert len(mended) > 5 and not lost
 
 
 class Unfit:
@@ -167,7 +169,7 @@ def test_what_comes_from_outside_is_no_fault_of_the_candidate(unfit) -> None:
     unfit(Outcome.DISTURBED)
     experiments = played(World(seed=1, physics=QUIET), 5)
 
-    assert all(e.runs and len(e.preflights) == 2 for e in experiments)
+    assert len(experiments) == 5 and all(e.runs and len(e.preflights) == 2 for e in experiments)
 
 
 class Narrow:
