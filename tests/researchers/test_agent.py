@@ -300,3 +300,6 @@ def test_no_shell_no_questions_no_memory() -> None:
     assert codex[codex.index("--sandbox") + 1] == "workspace-write" and "--ephemeral" in codex
     permission = json.loads(AGENTS["opencode"].sets["OPENCODE_PERMISSION"])
     assert permission["bash"] == permission["external_directory"] == "deny"
+    gemini = json.loads(AGENTS["gemini"].settings[".gemini/settings.json"])
+    assert permission["webfetch"] == permission["websearch"] == "deny" and 'web_search="disabled"' in codex
+    assert {"web_fetch", "google_web_search"} <= set(gemini["tools"]["exclude"])

@@ -1,8 +1,9 @@
 """The coding agents that AutoResearch knows how to start: their flags, variables and cures, as data.
 
-Each gets tools to read and edit and, where it can do without one, no shell; asks nobody; keeps nothing of the session;
-reads no settings, servers or memories of its user beyond his login. Flags change from month to month:
-`autoresearch doctor` looks each of `flags` up in the installed version's own help.
+Each gets tools to read and edit, none for the web and, where it can do without one, no shell; asks nobody; keeps
+nothing of the session; reads no settings, servers or memories of its user beyond his login, as far as it has flags for
+that. Flags change from month to month: `autoresearch doctor` looks each of `flags` up in the installed version's own
+help.
 """
 
 from __future__ import annotations
@@ -153,6 +154,7 @@ CODEX = Agent(
         "exec", "--json", "--ignore-user-config", "--skip-git-repo-check", "--sandbox",
         "workspace-write", "-c", 'approval_policy="never"',
         "-c", "sandbox_workspace_write.exclude_slash_tmp=true", "-c", "check_for_update_on_startup=false",
+        "-c", 'web_search="disabled"',
     ),
     effort=("-c", 'model_reasoning_effort="{effort}"'),
     last=("-",),
@@ -194,6 +196,7 @@ GEMINI = Agent(
         "security": {"auth": {"selectedType": "gemini-api-key"}},
         "privacy": {"usageStatisticsEnabled": False},
         "general": {"disableAutoUpdate": True},
+        "tools": {"exclude": ["web_fetch", "google_web_search", "invoke_agent"]},
     })},
     flags=("--output-format", "--approval-mode", "--skip-trust", "--resume", "--model"),
     logins=(".gemini/oauth_creds.json", ".gemini/gemini-credentials.json"),
