@@ -229,6 +229,12 @@ def test_researchers_that_cannot_be(make_lab: MakeLab, asked: str, words: str) -
     assert words in make_lab().refused("run", "--researcher", asked, PATH=path)
 
 
+def test_effort_is_refused_where_there_is_no_such_setting(make_lab: MakeLab) -> None:
+    """A key that would be passed over in silence is a mistake."""
+    lab = make_lab(rest='[[researcher]]\nkind = "gemini"\neffort = "high"\n')
+    assert "effort is set for Gemini CLI, which has no such setting: remove it" in lab.refused("run")
+
+
 def test_researchers_of_the_command_line(make_lab: MakeLab) -> None:
     """A name of the lab file brings its table along; whoever is not named stays at home."""
     lab = make_lab()

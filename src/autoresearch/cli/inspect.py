@@ -243,7 +243,7 @@ def _cost(plan: Proposal) -> str | None:
     if plan.cost_usd is None:
         return "unknown" if usage and usage.tokens else None
     says = f", by the {usage.priced_by}" if usage and usage.priced_by not in ("", "agent") else ""
-    return f"${plan.cost_usd:.4f}{says}" if plan.cost_usd else None
+    return f"${plan.cost_usd:.4f}{says}" if plan.cost_usd or says else None
 
 
 def _used(usage: Usage) -> str:

@@ -624,6 +624,8 @@ class ResearcherSection(Section):
             for key in ("model", "effort", "arguments", "usd_per_million_tokens"):
                 if getattr(self, key):
                     raise mistake(f'is for coding agents: set kind to one, such as "claude", or remove the {key}', key)
+        if self.kind == "gemini" and self.effort:
+            raise mistake("is set for Gemini CLI, which has no such setting: remove it", "effort")
         return self
 
     @model_validator(mode="after")
