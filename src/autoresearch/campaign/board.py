@@ -250,6 +250,8 @@ class Board:
         if not spread.freedom:
             return
         at = self._spread_at.setdefault(experiment.number, len(self._spreads))
+        if at < len(self._spreads) and self._spreads[at][0] == spread:
+            return
         later = [own for own, _ in self._spreads[at + 1 :]]
         del self._spreads[at:]
         for own in (spread, *later):  # one after another, so that the sum does not hang on when each was measured

@@ -19,6 +19,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from statistics import median
 
@@ -128,7 +129,7 @@ def decompose(observations: Iterable[Observation], names: dict[str, str] | None 
     if total and nondeterminism:
         seed = math.sqrt(max(0.0, total.deviation**2 - nondeterminism.deviation**2))
     most = list(by_commit)[:MOST_COMMITS]
-    covariance, shared = _shared_luck([samples[commit] for commit in most])
+    covariance, shared = _shared_luck(tuple(samples[commit] for commit in most))
     correlation = None
     if total and total.deviation > 0 and shared >= _LEAST_SHARED:
         correlation = min(1.0, max(-1.0, covariance / total.deviation**2))
@@ -215,7 +216,8 @@ def _within_seeds(observations: Sequence[Observation]) -> Spread:
     return pool(spread_of(Sample(tuple(values))) for values in cells.values())
 
 
-def _shared_luck(samples: Sequence[Sample]) -> tuple[float, int]:
+@lru_cache(maxsize=8)  # every brief and every verdict asks, and the commits with the most runs seldom change
+def _shared_luck(samples: tuple[Sample, ...]) -> tuple[float, int]:
     """Covariance of two commits' values under the same seeds, pooled over all pairs; with its degrees of freedom.
 
     Each pair is centred on the seeds that it shares, so a difference between the commits plays no part.

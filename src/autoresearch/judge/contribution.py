@@ -153,6 +153,7 @@ class _Line:
         seen = [
             Observation(value, str(e.commit), seed)
             for e in experiments
+            if len(e.runs) > 1  # others say nothing of luck
             for value, seed in zip(e.sample.values, e.sample.seeds, strict=False)
         ]
         parts = decompose(seen)
