@@ -25,7 +25,8 @@ from autoresearch.researchers.brief import PROPOSAL_SCHEMA, brief_record
 from autoresearch.testing.researchers import ResearcherContract
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+AGENT_PAGES = {agent.kind: f"docs/agents/{agent.title.lower().replace(' ', '-')}.md" for agent in AGENTS.values()}
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 BIN = str(Path(sys.executable).parent)
 
@@ -274,7 +275,7 @@ class TestExamples:
         stand_in(home, "claude")
         shell("autoresearch init lab --lab blank", home)
         lab = home / "lab"
-        assert "$ autoresearch run --researcher claude\n" in text_of("docs/agents.md")
+        assert "$ autoresearch run --researcher claude\n" in text_of(AGENT_PAGES["claude"])
         shell("autoresearch run --researcher claude --experiments 1", lab)
         first = next(each for each in attempts(lab) if each["runs"])
 
@@ -292,9 +293,20 @@ class TestExamples:
         assert first["researcher"] == "aider"
         assert "--yes-always --no-auto-commits" in (home / "asked").read_text()
 
-    def test_tables_of_agents_are_valid(self):
-        """Each table that docs/agents.md shows is one that the lab file accepts, and names an agent or the tuner."""
-        blocks = re.findall(r"^```toml\n(.*?)^```", text_of("docs/agents.md"), re.MULTILINE | re.DOTALL)
+    @pytest.mark.parametrize(
+        ("page", "kinds"),
+        [
+            ("docs/agents.md", ["claude", "tuner"]),
+            (AGENT_PAGES["claude"], ["claude"]),
+            (AGENT_PAGES["codex"], ["codex", "codex"]),
+            (AGENT_PAGES["gemini"], ["gemini"]),
+            (AGENT_PAGES["opencode"], ["opencode"]),
+            ("docs/agents/api.md", ["api", "api", "api", "api"]),
+        ],
+    )
+    def test_tables_of_agents_are_valid(self, page, kinds):
+        """Each table that a page on agents shows is one that the lab file accepts, and names who it is about."""
+        blocks = re.findall(r"^```toml\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL)
         minimal = {"lab": {"run": "x", "editable": ["x"]}, "metric": {"name": "x", "direction": "min"}}
         found = [
             section.kind
@@ -302,11 +314,42 @@ class TestExamples:
             for section in parse_config({**minimal, "budget": {"seconds": 1}, **tomllib.loads(block)}).researcher
         ]
 
-        assert found == ["claude", "tuner", "codex", "api", "api", "api"]
+        assert found == kinds
 
-    def test_agents_are_installed_as_the_code_says(self):
-        """The page and `autoresearch doctor` name the same packages and versions."""
-        page = text_of("docs/agents.md")
+    def test_json_of_agents_is_json(self):
+        """A file that a page shows can be copied."""
+        blocks = re.findall(r"^```json\n(.*?)^```", text_of(AGENT_PAGES["opencode"]), re.MULTILINE | re.DOTALL)
 
-        assert [agent.kind for agent in AGENTS.values() if f"$ {agent.install}\n" not in page] == []
-        assert [agent.kind for agent in AGENTS.values() if f"Tried with {agent.version}." not in page] == []
+        assert [list(json.loads(block)) for block in blocks] == [["provider"]]
+
+    @pytest.mark.parametrize("kind", AGENTS)
+    def test_agents_are_installed_as_the_code_says(self, kind):
+        """Its page and `autoresearch doctor` name the same package, version, login and keys."""
+        agent, page = AGENTS[kind], text_of(AGENT_PAGES[kind])
+        login = re.match(r"start `([^`]*)`", agent.login)[1]
+
+        assert f"$ {agent.install}\n" in page
+        assert f"Tried with {agent.version}.\n" in page
+        assert re.search(rf"(\$ |`){re.escape(login)}[`\n]", page)
+        assert [key for key in agent.keys if key != "ANTHROPIC_AUTH_TOKEN" and key not in page] == []
+
+    @pytest.mark.parametrize("kind", [*AGENTS, "api"])
+    def test_each_agent_has_a_page_of_the_same_shape(self, kind):
+        """Install, one command, what it printed with a script for a model, bill, settings, limits and traps."""
+        name = AGENT_PAGES.get(kind, "docs/agents/api.md")
+        page = text_of(name)
+        install, *others = re.findall(r"^## (.*)$", page, re.MULTILINE)
+        [command] = re.findall(r"^## One command\n\n```console\n\$ (.*)\n```", page, re.MULTILINE)
+
+        assert install.startswith("Install and ")
+        assert others == [
+            "One command",
+            "What you see",
+            "Its session and its bill",
+            "Settings",
+            "What it can and cannot do",
+            "Traps",
+        ]
+        assert f"({name.removeprefix('docs/')})" in text_of("docs/agents.md")
+        assert command.startswith(f"autoresearch run --researcher {'qwen' if kind == 'api' else kind}")
+        assert "a script on the same machine" in page
