@@ -88,7 +88,7 @@ def report(experiments: Sequence[dict[str, Any]], seconds: float) -> str:
         lines.append(f"#{each['number']} {each['verdict']} ({tokens}, {usage.get('seconds', 0):.0f} s): {words[:80]}")
     ran = sum(bool(each["runs"]) for each in proposals)
     kept = sum(each["verdict"] == "keep" for each in proposals)
-    return "\n".join([*lines, f"{len(proposals)} proposals in {seconds:.0f} s: {ran} ran, {kept} were kept"])
+    return "\n".join([*lines, f"{len(proposals)} proposals in {seconds:.0f} s: {ran} ran, {kept} kept"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
