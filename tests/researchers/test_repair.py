@@ -94,6 +94,7 @@ say({recording!r})
         ("codex", "codex-work", ["resume"], {"CODEX_API_KEY": "k"}),
         ("gemini", "gemini-work", ["--resume"], {"GEMINI_API_KEY": "k"}),
         ("claude", "claude-work", [], {"CLAUDE_CONFIG_DIR": "own"}),
+        ("codex", "codex-work", [], {"CODEX_HOME": "own"}),
     ],
 )
 def test_an_agent_goes_on_with_its_session_where_that_is_ours(
@@ -107,8 +108,8 @@ def test_an_agent_goes_on_with_its_session_where_that_is_ours(
     log = tmp_path / "logbook"
     (tmp_path / "own").mkdir()
     given = {"PATH": "/usr/bin:/bin", "LOGBOOK": str(log), **key}
-    if "CLAUDE_CONFIG_DIR" in given:
-        given["CLAUDE_CONFIG_DIR"] = str(tmp_path / "own")
+    if agent.folder in given:
+        given[agent.folder] = str(tmp_path / "own")
     researcher = AgentResearcher(
         agent,
         program=[sys.executable, str(script)],
@@ -133,8 +134,9 @@ def test_an_agent_goes_on_with_its_session_where_that_is_ours(
     assert all(again[at + 1] == name[1] for at in where) and (name[1] in again) == is_kept
     assert prompt.startswith("## Your change came back") == is_kept and ("# Experiment 1" in prompt) != is_kept
     assert not any(tmp_path.glob("sessions/*/agent-home"))  # with its settings, when all is over
-    tokens = mended.usage.tokens if mended.usage else None
-    assert tokens == (0 if kind == "codex" else first.usage.tokens if first.usage else None)  # Codex counts sessions
+    assert first.usage is not None and first.usage.tokens and mended.usage is not None
+    is_counted_before = is_kept and kind == "codex"  # Codex counts all of a session, and a new one anew
+    assert mended.usage.tokens == (0 if is_counted_before else first.usage.tokens)
 
 
 _RECORDINGS = Path(__file__).parent / "recordings"

@@ -269,10 +269,10 @@ class AgentResearcher:
         return replace(said, complaint=words), trouble_in(words)
 
     def _this_start(self, said: Said) -> Said:
-        """Without what the session had used before, where the agent counts all of it."""
+        """Without what a session that was gone on with had used before, where the agent counts all of it."""
         if not self._agent.counts_session or said.usage.tokens is None:
             return said
-        before, self._used = self._used, said.usage
+        before, self._used = self._used if self._session else Usage(), said.usage
         return replace(said, usage=said.usage.beyond(before))
 
     def _judge(self, ended: Ended, said: Said, trouble: Trouble | None, *, is_repair: bool) -> Proposal | NoProposal:
