@@ -1,10 +1,12 @@
 """Which ideas wait for somebody to try them: derived from what the ledger holds, and from nothing else."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoresearch.domain.experiment import Experiment, Run, Stage
-from autoresearch.domain.learnt import Abandoned, Idea, Review, open_ideas
+from autoresearch.domain.learnt import Abandoned, Idea, Ideas, Review, open_ideas
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import RunRequest
 from autoresearch.domain.verdict import Verdict
@@ -74,3 +76,25 @@ def test_an_idea_is_open_from_its_fall_to_the_next_attempt(attempts):
         else:
             waiting.pop(text, None)
     assert {idea.text: idea.id for idea in found} == waiting
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["warm up", "cool down", "tie both", "tie them"]), st.booleans(), st.booleans()),
+        max_size=10,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_ideas_kept_up_are_those_of_the_whole_history(attempts, rng):
+    """Whoever asks after each verdict, in whatever order verdicts come, is told what all experiments together say."""
+    review = Review(1, "bob", 9, next_bets=("tie both of them", "sort"))
+    everything = [
+        tried(n, text, drops_idea=is_dropped, has_run=has_run) for n, (text, is_dropped, has_run) in enumerate(attempts)
+    ]
+    waiting, known = list(everything), Ideas()
+    while waiting:
+        known.learn(waiting.pop(rng.randrange(len(waiting))))
+        under_way = [replace(each, stage=Stage.PROPOSED) for each in waiting]
+        settled = [each for each in everything if each not in waiting]
+
+        assert known.open(under_way, [review]) == open_ideas([*under_way, *settled], [review])

@@ -14,7 +14,7 @@ from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult
 from autoresearch.domain.verdict import Verdict
 from autoresearch.errors import LedgerError
-from autoresearch.ledger.ledger import Campaign, Ledger
+from autoresearch.ledger.ledger import IDEA, JOURNAL, Campaign, Ledger
 from autoresearch.ledger.schema import VERSION
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -202,3 +202,38 @@ def test_half_characters_are_no_trouble(ledger):
     ledger.decide(live, Verdict.CRASH, "\ud800")
 
     assert ledger.experiments("night")[0].reason == "?"
+
+
+def test_the_journal_is_read_on_from_the_last_look(ledger):
+    """Only what was written down since, however much else happened; a look that finds nothing moves on all the same."""
+    ledger.note("night", JOURNAL, "first")
+    first, seen = ledger.journal_since("night", 0)
+    for _ in range(50):
+        ledger.note("night", "remark", "")
+    nothing, moved = ledger.journal_since("night", seen)
+    ledger.note("night", IDEA, "second")
+    second, _ = ledger.journal_since("night", moved)
+
+    assert [event.detail for event in first] == ["first"]
+    assert nothing == []
+    assert moved == seen + 50
+    assert [event.detail for event in second] == ["second"]
+    assert ledger.journal("night") == [*first, *second]
+
+
+def test_reading_on_costs_the_same_in_a_long_campaign(ledger):
+    """Steps of the database's machine for one look, after 10 events and after 500."""
+    raw = ledger._engine.raw_connection().driver_connection
+    costs = []
+    for events in (10, 490):
+        for _ in range(events):
+            ledger.note("night", "remark", "")
+        _, seen = ledger.journal_since("night", 0)
+        ledger.note("night", JOURNAL, "new")
+        steps = []
+        raw.set_progress_handler(lambda steps=steps: steps.append(1), 1)
+        ledger.journal_since("night", seen)
+        raw.set_progress_handler(None, 1)
+        costs.append(len(steps))
+
+    assert costs[0] == costs[1] > 0

@@ -146,8 +146,8 @@ class World:
     """True gain of each commit over its parent."""
     contents: dict[str, str] = field(default_factory=dict)
     """The program of each commit that is not one of its own."""
-    leaps: dict[str, bool] = field(default_factory=dict)
-    """Whether runs make more steps since each commit."""
+    leaps: dict[str, int] = field(default_factory=dict)
+    """How many commits there are up to each one since which runs make more steps."""
     drafts: dict[int, float] = field(default_factory=dict)
     """True gain of what a researcher with a talent of its own has written, by the experiment's number."""
     refs: dict[str, str] = field(default_factory=dict)
@@ -171,11 +171,13 @@ class World:
 
     def steps(self, commit: str) -> float:
         """How many steps a run of this commit makes."""
-        at, leaps = commit, 0
-        while (parent := self.parents[at]) is not None:
-            if at not in self.leaps:
-                self.leaps[at] = self.rng("leap", at).random() < self.physics.leap_share
-            at, leaps = parent, leaps + self.leaps[at]
+        new, at = [], commit
+        while at not in self.leaps and (parent := self.parents[at]) is not None:
+            new.append(at)
+            at = parent
+        leaps = self.leaps.get(at, 0)
+        for each in reversed(new):
+            leaps = self.leaps[each] = leaps + (self.rng("leap", each).random() < self.physics.leap_share)
         return round(1000 * 1.5**leaps)
 
     def descends(self, commit: str, ancestor: str) -> bool:
