@@ -62,6 +62,13 @@ _UPDATE_RUN = (
     .where(RUN.c.ordinal == sa.bindparam("_ordinal"))
     .values({name: sa.bindparam(name) for name in _ANSWER})
 )
+_NEWEST_EVENT = sa.select(sa.func.max(EVENT.c.id))
+_JOURNAL = (
+    sa.select(EVENT)
+    .where(EVENT.c.campaign == sa.bindparam("_campaign"), EVENT.c.what.in_(LEARNT))
+    .where(EVENT.c.id > sa.bindparam("_seen"), EVENT.c.id <= sa.bindparam("_last"))
+    .order_by(EVENT.c.id)
+)
 
 
 class NothingRecordedError(LedgerError):
@@ -353,11 +360,9 @@ class Ledger:
             campaign: Whose journal.
             seen: How far the last look came; 0 for the first.
         """
-        is_new = (EVENT.c.campaign == campaign) & (EVENT.c.id > seen)
-        query = sa.select(EVENT).where(is_new, EVENT.c.what.in_(LEARNT)).order_by(EVENT.c.id)
         with self._reading() as connection:
-            last = connection.execute(sa.select(sa.func.max(EVENT.c.id))).scalar() or 0
-            rows = connection.execute(query.where(EVENT.c.id <= last))
+            last = connection.execute(_NEWEST_EVENT).scalar() or 0
+            rows = connection.execute(_JOURNAL, {"_campaign": campaign, "_seen": seen, "_last": last})
             return [Event(row.at, row.campaign, row.experiment, row.what, row.detail) for row in rows], last
 
     def events(self, campaign: str) -> list[Event]:
