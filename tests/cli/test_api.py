@@ -89,3 +89,14 @@ def test_what_is_told_before_anything_begins(make_lab: MakeLab) -> None:
         assert "STUB_KEY is not set" in lab.cli("doctor", "--no-measure", "--json").stdout
     assert "does not answer" in lab.cli("doctor", "--no-measure", "--json", STUB_KEY=KEY).stdout
     assert not stub.requests
+
+
+def test_a_campaign_tells_at_once_what_is_wrong_with_an_endpoint(make_lab: MakeLab) -> None:
+    """Whoever forgot to start it, or mistyped the model, need not wait for the first proposal to fail."""
+    lab = make_lab()
+    with ChatStub(says("x"), models=("one", "two")) as stub:
+        lab.configure(rest=table(stub, model="three", turns=1))
+        lab.commit()
+        said = lab.run("--experiments", 1, STUB_KEY=KEY).stdout
+    wrong = "has no model three, but: one, two; it is asked all the same"
+    assert wrong in said and said.index(wrong) < said.index("#1 ")

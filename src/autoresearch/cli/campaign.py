@@ -9,6 +9,7 @@ import typer
 
 from autoresearch.campaign.choice import Choice
 from autoresearch.campaign.session import Session, find_root, open_session
+from autoresearch.cli.doctor import endpoint_troubles
 from autoresearch.cli.live import Screen, open_screen
 from autoresearch.cli.stopping import stopping_on_signals
 from autoresearch.cli.writing import write_campaign_report
@@ -63,6 +64,8 @@ def run(
     choice = Choice(campaign, new, allow_dirty, rotate)
     with open_session(root, choice, limits, screen.notice, team=researcher or ()) as session:
         screen.begin(session)
+        for trouble in endpoint_troubles(session.config.researcher):
+            screen.say(trouble)
         try:
             scheduler = session.scheduler
 

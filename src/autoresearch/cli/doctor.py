@@ -200,6 +200,13 @@ def _agents(team: Sequence[ResearcherSection]) -> Iterator[Finding]:
         yield _agent(section.label, agent, found, is_named=section in named)
 
 
+def endpoint_troubles(team: Sequence[ResearcherSection]) -> Iterator[str]:
+    """What is wrong with the endpoints of a team, in sentences; some seconds at most for each, and no costs."""
+    for section in team:
+        if section.kind == "api" and (found := _endpoint(section)).level != "ok":
+            yield f"{found.what}: {found.text}; it is asked all the same"
+
+
 def _endpoint(section: ResearcherSection) -> Finding:
     """Whether the endpoint of an `api` answers, and has the model; the list of its models costs nothing."""
     what, where = section.label, f"the endpoint {section.base_url}"

@@ -65,6 +65,8 @@ PAUSES = (10.0, 40.0, 160.0)
 AWAY_SECONDS = 900.0
 """How long a researcher is left alone whose provider would not answer, or that has used up what it may use for now."""
 
+_LATER = f"it is asked again after {AWAY_SECONDS / 60:.0f} minutes or more"
+
 _LOG_LIMIT_BYTES = 32 << 20
 """Agents print every file that they read; what is cut out of the middle would be missing from their bill."""
 
@@ -314,9 +316,9 @@ class AgentResearcher:
                 f"{agent.title} does not know one of its flags",
                 f"install version {agent.version} or newer, see `autoresearch doctor`",
             ),
-            Trouble.USAGE_LIMIT: (f"{agent.title} has used up what it may use for now", "it is asked again later"),
-            Trouble.BUSY: (f"the provider of {agent.title} is overloaded", "it is asked again later"),
-            Trouble.UNREACHABLE: (f"the provider of {agent.title} cannot be reached", "it is asked again later"),
+            Trouble.USAGE_LIMIT: (f"{agent.title} has used up what it may use for now", _LATER),
+            Trouble.BUSY: (f"the provider of {agent.title} is overloaded", _LATER),
+            Trouble.UNREACHABLE: (f"the provider of {agent.title} cannot be reached", _LATER),
         }[trouble]
         aside = "; it is set aside for this session" if trouble.is_for_a_person else ""
         return f"{what}{f' ({words})' if words else ''}: {cure}{aside}"
