@@ -91,6 +91,8 @@ class Board:
         """Candidates whose case rests until the incumbent has been run again."""
         self.derived: dict[int, Experiment] = {}
         """Experiments that nobody wrote: removals and second looks, by number."""
+        self.submitted: set[int] = set()
+        """Experiments that somebody handed in and may be waiting for."""
         self.cost_usd = 0.0
         """What all proposals cost together, as far as their researchers know."""
         self.tokens = 0
@@ -137,6 +139,8 @@ class Board:
             self.last_written[experiment.researcher] = max(newest, experiment.number)
         if experiment.proposal.kind.is_derived:
             self.derived[experiment.number] = experiment
+        if experiment.proposal.submitted is not None:
+            self.submitted.add(experiment.number)
         if experiment.runs and not experiment.is_baseline:
             self._tried.add(experiment.number)
         if experiment.runs and experiment.content:
@@ -193,7 +197,7 @@ class Board:
 
     def is_submitted(self, number: int) -> bool:
         """Whether somebody handed an experiment in and may be waiting for its verdict."""
-        return self._experiments[number].proposal.submitted is not None
+        return number in self.submitted
 
     def twin_of(self, experiment: Experiment) -> int | None:
         """The other experiment whose runs measured the same program, however it is written; None if there is none."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping
+from operator import attrgetter
 
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.domain.experiment import Experiment
@@ -148,5 +149,4 @@ def _left(run: Span, elapsed: float) -> Span:
     return Span(max(run.mean - elapsed, run.deviation))
 
 
-def _mean(span: Span) -> float:
-    return span.mean
+_mean = attrgetter("mean")

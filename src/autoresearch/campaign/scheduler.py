@@ -274,7 +274,8 @@ class Scheduler:
 
     def _derive(self) -> None:
         """Put the next experiment that nobody has to write before all proposals, when one is due."""
-        if any(number in self.board.derived or self.board.is_submitted(number) for number in self.board.fresh):
+        fresh = self.board.fresh
+        if not (self.board.derived.keys().isdisjoint(fresh) and self.board.submitted.isdisjoint(fresh)):
             return
         board, room = self.board, self._spent(self.board.tried + len(self.proposing)) is None
         while (wish := self._wishes.next(board, room)) is not None and board.best is not None:

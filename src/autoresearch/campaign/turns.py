@@ -103,7 +103,8 @@ class Turns:
     @property
     def present(self) -> list[str]:
         """Whoever was not sent home."""
-        return [name for name in self.members if not self._is_sent_home(name)]
+        failed = self._fruitless.keys() | self._away_until.keys()
+        return [name for name in self.members if name not in failed or not self._is_sent_home(name)]
 
     def dismiss(self) -> None:
         """Ask nobody any more."""
