@@ -103,7 +103,7 @@ class Turns:
     @property
     def present(self) -> list[str]:
         """Whoever was not sent home."""
-        failed = self._fruitless.keys() | self._away_until.keys()
+        failed = {name for name, reasons in self._fruitless.items() if reasons} | self._away_until.keys()
         return [name for name in self.members if name not in failed or not self._is_sent_home(name)]
 
     def dismiss(self) -> None:
@@ -246,7 +246,7 @@ class Turns:
         """Whether a researcher has just failed and nothing has changed since: asking at once would give the same."""
         if self._clock.now() < self._away_until.get(name, 0.0):
             return True
-        if not self._fruitless[name] or self._refused_at[name] != self._ended:
+        if not self._fruitless.get(name) or self._refused_at[name] != self._ended:
             return False
         return self._clock.now() < self._rests_until[name]
 
