@@ -37,9 +37,9 @@ from pathlib import Path
 import psutil
 
 from autoresearch.campaign.board import Plan
-from autoresearch.campaign.review import Notice
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.tasks import ThreadTasks
+from autoresearch.campaign.verdicts import Notice
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.metric import Metric, Source
 from autoresearch.domain.proposal import Kind, Proposal

@@ -62,3 +62,12 @@ def test_who_failed_is_asked_again_while_a_run_goes_on(turns, clock):
     assert 0 < rest < 10
     clock.advance(clock.now() + rest)
     assert turns.next(lambda name: False).researcher.name == "flaky"
+
+
+def test_the_last_words_are_the_newest(turns):
+    """A provider that was away once is not what ended the campaign when he failed otherwise since."""
+    turns.refuse("flaky", "overloaded", away_seconds=900)
+    turns.refuse("flaky", "no edit")
+    assert turns.last_words() == "flaky: no edit"
+    turns.accept("flaky")
+    assert "no edit" not in turns.last_words()

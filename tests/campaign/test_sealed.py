@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from autoresearch.campaign.review import Notice
 from autoresearch.campaign.simulation import Physics, SimulatedEngine, World, simulate
+from autoresearch.campaign.verdicts import Notice
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Run
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, RunResult, Split

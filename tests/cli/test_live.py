@@ -23,10 +23,10 @@ from rich.console import Console
 from autoresearch.campaign.board import Board
 from autoresearch.campaign.derive import Requested, map_wishes
 from autoresearch.campaign.disturbance import Disturbances
-from autoresearch.campaign.review import Notice
 from autoresearch.campaign.reviews import ReviewTask
 from autoresearch.campaign.scheduler import ProposalTask, RunTask
 from autoresearch.campaign.session import Home
+from autoresearch.campaign.verdicts import Notice
 from autoresearch.cli.live import PlainScreen, live_panel
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.disturbance import Tolerance

@@ -26,7 +26,7 @@ from functools import partial
 
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.faults import House, find_fault
-from autoresearch.campaign.review import Notice, Observe, with_change, with_drift
+from autoresearch.campaign.verdicts import Notice, Observe, with_change, with_drift
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.preflight import Preflight
 from autoresearch.domain.proposal import Proposal

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autoresearch.campaign.board import Board, Plan
-from autoresearch.campaign.review import Verdicts
+from autoresearch.campaign.verdicts import Verdicts
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.proposal import Kind, Proposal
 from autoresearch.domain.verdict import Verdict

@@ -23,8 +23,8 @@ from pathlib import Path
 from autoresearch.campaign.board import Board, Plan
 from autoresearch.campaign.briefing import make_brief
 from autoresearch.campaign.journal import Journal, read_journal, write_review
-from autoresearch.campaign.review import Notice, Observe
 from autoresearch.campaign.sealed import RowErrors
+from autoresearch.campaign.verdicts import Notice, Observe
 from autoresearch.domain.learnt import Review
 from autoresearch.domain.tally import Tally, counts, tally
 from autoresearch.domain.usage import Usage

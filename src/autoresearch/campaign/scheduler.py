@@ -24,12 +24,12 @@ from autoresearch.campaign.disturbance import Disturbances, weigh
 from autoresearch.campaign.journal import OpenJournal
 from autoresearch.campaign.lookahead import Lookahead
 from autoresearch.campaign.recovery import recover
-from autoresearch.campaign.review import Export, Notice, Observe, Verdicts
 from autoresearch.campaign.reviews import Reviews, ReviewTask
 from autoresearch.campaign.sealed import RowErrors, Sealed
 from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import Done, Tasks
 from autoresearch.campaign.turns import Turn, Turns
+from autoresearch.campaign.verdicts import Export, Notice, Observe, Verdicts
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.disturbance import is_judged_anyway
 from autoresearch.domain.experiment import Experiment, Stage

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import chain, count, islice
 
 from autoresearch.campaign.board import Board, Plan
-from autoresearch.campaign.review import Notice, Observe
+from autoresearch.campaign.verdicts import Notice, Observe
 from autoresearch.domain.experiment import Experiment, Run
 from autoresearch.domain.run import Outcome, Purpose, RunRequest, Split, first_line
 from autoresearch.judge.sealed import AUDIT_RUNS, Audit, audit, splits_of, spread_over, to_audit

@@ -36,11 +36,11 @@ from autoresearch.campaign.curves import Curves
 from autoresearch.campaign.faults import House
 from autoresearch.campaign.journal import read_journal
 from autoresearch.campaign.profile import machine_profile
-from autoresearch.campaign.review import Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import ThreadTasks
 from autoresearch.campaign.team import make_researchers, make_reviewers, make_serves
+from autoresearch.campaign.verdicts import Observe
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Stage
 from autoresearch.domain.metric import Metric

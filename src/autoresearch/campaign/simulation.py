@@ -17,10 +17,10 @@ from typing import Generic
 from autoresearch.campaign.admission import Preflights
 from autoresearch.campaign.board import Plan
 from autoresearch.campaign.derive import Devotion
-from autoresearch.campaign.review import Notice, Observe
 from autoresearch.campaign.scheduler import Scheduler, Task
 from autoresearch.campaign.submission import Submissions
 from autoresearch.campaign.tasks import Done, Key
+from autoresearch.campaign.verdicts import Notice, Observe
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.learnt import Abandoned, Review
 from autoresearch.domain.metric import Metric

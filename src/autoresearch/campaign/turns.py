@@ -97,6 +97,8 @@ class Turns:
         """Until when asking a researcher is useless; for ever when only a person can help."""
         self._away_for: defaultdict[str, list[str]] = defaultdict(list)
         """Why, each time since its last proposal that was worth a run."""
+        self._failed_with: dict[str, str] = {}
+        """The last reason of each researcher who has handed in nothing sound since."""
         self._proven: set[str] = set()
         """Who has handed in something that was worth a run, in this session."""
 
@@ -209,6 +211,7 @@ class Turns:
 
         A provider that will be back is no fault of his: then he is away, and none the nearer to being sent home.
         """
+        self._failed_with[name] = reason
         if away_seconds:
             reasons = self._away_for[name]
             reasons.append(reason)
@@ -223,6 +226,7 @@ class Turns:
         """Forget earlier failures: this one was worth a run."""
         self._fruitless[name].clear()
         self._away_for[name].clear()
+        self._failed_with.pop(name, None)
         self._proven.add(name)
 
     def run_ended(self, *, is_elsewhere: bool) -> None:
@@ -233,12 +237,11 @@ class Turns:
 
     def last_words(self) -> str:
         """What each researcher failed with last."""
-        why = {name: self._away_for[name] or self._fruitless[name] for name in self.members}
-        last = [f"{name}: {reasons[-1]}" for name, reasons in why.items() if reasons]
+        last = [f"{name}: {self._failed_with[name]}" for name in self.members if name in self._failed_with]
         last += [
             f"{name}: fewer than two changes nearly helped that were not tried together"
             for name in self.members
-            if not why[name] and not self._open_to(name)
+            if name not in self._failed_with and not self._open_to(name)
         ]
         return "; ".join(last)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from autoresearch.campaign.choice import Choice
 from autoresearch.campaign.derive import Devotion
-from autoresearch.campaign.review import Notice
 from autoresearch.campaign.session import open_session
+from autoresearch.campaign.verdicts import Notice
 from autoresearch.cli.live import open_screen
 from autoresearch.cli.stopping import stopping_on_signals
 from autoresearch.cli.writing import write_campaign_report

@@ -21,9 +21,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autoresearch.campaign.review import Notice
 from autoresearch.campaign.scheduler import RunTask
 from autoresearch.campaign.session import Session
+from autoresearch.campaign.verdicts import Notice
 from autoresearch.cli.terminal import Terminal
 from autoresearch.domain.experiment import Experiment
 from autoresearch.domain.run import Purpose

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from autoresearch.campaign.board import Plan
-from autoresearch.campaign.review import MOST_ASKED, MOST_DISTURBED, Do, next_step
 from autoresearch.campaign.simulation import Physics, SimulatedWorkspace, World, simulate
+from autoresearch.campaign.verdicts import MOST_ASKED, MOST_DISTURBED, Do, next_step
 from autoresearch.domain.budget import Limits
 from autoresearch.domain.experiment import Experiment, Run
 from autoresearch.domain.metric import Metric
