@@ -101,3 +101,11 @@ def test_as_many_are_under_way_as_littles_law_says(slots, thinking):
     while Queue(0, releases, tuple(ready), Span(300)).is_due(Span(thinking), 1000, 2 * slots + 100):
         ready.append(Span(thinking * (len(ready) + 1) * step / max(thinking, step)))  # begun one after another
     assert (thinking - IDLE_SHARE * 300) / step - 1 <= len(ready) <= thinking / step + 2
+
+
+@given(SPANS, SPANS)
+def test_a_wait_is_bounded_without_the_normal_distribution(ready, release):
+    """The bound that spares most of the arithmetic never says less than the wait is."""
+    mean, variance = ready.mean - release.mean, ready.deviation**2 + release.deviation**2
+
+    assert expected_wait(ready, release) <= (mean + math.sqrt(mean**2 + variance)) / 2 + 1e-9

@@ -22,6 +22,8 @@ class Operator(StrEnum):
     COMBINE = "combine"
     WILD = "wild"
 
+    __hash__ = str.__hash__  # it equals its word, and the bandit asks for thousands of them
+
     @property
     def asked(self) -> str:
         """What a researcher is asked for, as one paragraph of its brief."""

@@ -468,7 +468,7 @@ def _set_explicit(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.connection.cursor().execute("BEGIN IMMEDIATE")  # by the driver: every write begins so
 
 
 def _set_durable(connection: sqlite3.Connection, _: object) -> None:
