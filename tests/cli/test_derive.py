@@ -195,9 +195,10 @@ def test_a_killed_ablation_goes_on(lab: Lab, when: str) -> None:
 def test_a_campaign_prunes_by_itself(make_lab: MakeLab) -> None:
     """After two keeps both are taken away once, between the fresh ideas, and count as experiments."""
     lab = make_lab(train=TRAIN, agent=AGENT, campaign="prune_every = 2\nretest_share = 0.0")
-    lab.run("--experiments", 6, "--campaign", "night")
+    lab.run("--experiments", 7, "--campaign", "night")  # one more than it takes: an idea may already be under way
     pruned = [e["proposal"]["of"] for e in lab.log() if e["researcher"] == "pruning"]
     assert sorted(pruned) == [1, 3]
+    assert len(lab.log()) == 1 + 7
     assert audit(lab.root, "night") == []
 
 

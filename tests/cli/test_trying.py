@@ -207,9 +207,9 @@ class TestBesideASession:
         """The one who waits goes; the session goes on with the change all the same."""
         slow.run("--experiments", 1, "--campaign", "night")
         seconds(slow, 2)
-        night = slow.start("run", "--experiments", 2)
+        night = slow.start("run", "--experiments", 6)  # not over before the one who waits, or he would go on by himself
         night.wait_for("#2 ")
-        seconds(slow, 8)  # a busy machine may be slow to pass the signal on: no verdict before it
+        seconds(slow, 8)  # no verdict before the signal, however busy the machine
         edit(slow, 0.31)
         waiter = slow.start("try", "-m", "X nearly right")
         waiter.wait_for("will take it in")
