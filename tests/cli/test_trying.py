@@ -212,7 +212,7 @@ class TestBesideASession:
         seconds(slow, 8)  # no verdict before the signal, however busy the machine
         edit(slow, 0.31)
         waiter = slow.start("try", "-m", "X nearly right")
-        waiter.wait_for("will take it in")
+        waiter.wait_for("will take it in", "waits for a slot", "runs on")
         waiter.signal(signal.SIGINT)
         ended = waiter.finish()
 

@@ -115,10 +115,14 @@ class Started:
         out = self._files.with_suffix(".out")
         return out.read_text(encoding="utf-8") if out.exists() else ""
 
-    def wait_for(self, text: str) -> None:
-        """Wait until it has said something."""
-        wait_until(lambda: text in self.said() or not self._process.is_alive(), f"it says {text!r}")
-        assert text in self.said(), self.finish()
+    def wait_for(self, *texts: str) -> None:
+        """Wait until it has said one of these."""
+
+        def has_said() -> bool:
+            return any(text in self.said() for text in texts)
+
+        wait_until(lambda: has_said() or not self._process.is_alive(), f"it says {' or '.join(texts)}")
+        assert has_said(), self.finish()
 
 
 def _become(arguments: list[str], cwd: str, environment: dict[str, str], files: str) -> None:
