@@ -135,6 +135,7 @@ def _become(arguments: list[str], cwd: str, environment: dict[str, str], files: 
         open(number, mode, encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
         for number, mode in enumerate("rww")
     )
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as at a terminal: a shell's `&` has it ignored
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)

@@ -5,7 +5,7 @@ import random
 import statistics
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from autoresearch.domain.lookahead import IDLE_SHARE, NOW, Queue, Span, expected_wait, span_of
@@ -60,6 +60,7 @@ def test_one_more_proposal_never_makes_another_one_due(queue, thinking, thinkers
 
 
 @given(QUEUES, SPANS, st.integers(1, 8), st.floats(0, 1), st.floats(0, 1))
+@example(Queue(0, (Span(1.0),), (), Span(1.0)), Span(1.0), 1, 0.0, 0.5)  # nothing varies, and no wait is allowed
 def test_who_may_wait_longer_needs_no_more_proposals(queue, thinking, thinkers, one, other):
     """A larger wanted idle share never asks for a proposal that a smaller one does without."""
     strict, lax = sorted((one, other))

@@ -123,7 +123,7 @@ class Queue:
         now, later = self._with(NOW, thinking, thinkers, more), self._with(Span(delay), thinking, thinkers, more)
         # The first line says no for most: the mean of max(0, X) is (m + sqrt(m² + s²)) / 2 at most, whatever X is.
         return any(
-            late.deviation**2 + release.deviation**2 > 4 * allowed * (allowed - late.mean + release.mean)
+            late.deviation**2 + release.deviation**2 >= 4 * allowed * (allowed - late.mean + release.mean)
             and (wait := expected_wait(late, release)) > allowed
             and wait > expected_wait(soon, release)
             for late, soon, release in zip(later, now, releases, strict=True)

@@ -253,8 +253,8 @@ def _run(command: list[str], report: Report, timeout_seconds: float) -> tuple[di
         except OSError as error:
             raise AutoResearchError(f"{command[0]} cannot be started ({error.strerror})") from error
         timer = threading.Timer(timeout_seconds, _end, (process,))
+        began = time.monotonic()  # before the timer: what it ends has then taken its time
         timer.start()
-        began = time.monotonic()
         try:
             assert process.stdout is not None
             for line in process.stdout:
